@@ -1,0 +1,9 @@
+//! Containers as processes: what the kubelet asks of a container runtime (the shape of Kubernetes' CRI), carried out
+//! with namespaces of the kernel.
+
+mod interface;
+
+pub use interface::{
+    ContainerId, ContainerRuntime, ContainerSpec, ExecProcess, ExecSpec, ExitStatus, ImageInfo, Mount, RuntimeError, Sandbox, SandboxSpec,
+    TerminalSize,
+};

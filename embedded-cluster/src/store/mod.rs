@@ -1,0 +1,12 @@
+//! The object store: every object of the cluster in memory, with resource versions and watches, as etcd and the
+//! registry layer of kube-apiserver hold them.
+//!
+//! Controllers use it in process through [`Typed`]; the API server uses the untyped [`Store`] with the same rules.
+
+mod objects;
+mod resource;
+mod typed;
+
+pub use objects::{DeleteOptions, Fault, List, Reason, Store, WatchEvent, WatchStart};
+pub use resource::{Resource, Scope};
+pub use typed::{Event, Typed};
