@@ -1,1 +1,20 @@
-//! stub
+//! The lab's harness: reads scenarios, drives clusters, probes them, matches what was seen with what the scenario says.
+//!
+//! * [`scenario`] is what a scenario *is*, [`signature`] decides whether evidence shows it; both are pure;
+//! * [`provider`] makes clusters, [`run`] leads one scenario through its phases on one of them;
+//! * [`probe`] sends requests and keeps what each one met, [`hop`] finds the first hop that fails, [`evidence`] gathers the rest;
+//! * [`events`] is all that happened; [`terminal`] and [`report`] are views of it;
+//! * [`cli`] is one file a command, [`doctor`] says whether this machine can run the lab.
+
+pub mod cli;
+pub mod doctor;
+pub mod events;
+pub mod evidence;
+pub mod hop;
+pub mod probe;
+pub mod provider;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod signature;
+pub mod terminal;
