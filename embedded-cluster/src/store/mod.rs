@@ -3,10 +3,14 @@
 //!
 //! Controllers use it in process through [`Typed`]; the API server uses the untyped [`Store`] with the same rules.
 
+mod allocation;
+mod defaults;
 mod objects;
 mod resource;
+mod shard;
 mod typed;
 
 pub use objects::{DeleteOptions, Fault, List, Reason, Store, WatchEvent, WatchStart};
 pub use resource::{Resource, Scope};
+pub use shard::{Change, Changes};
 pub use typed::{Event, Typed};

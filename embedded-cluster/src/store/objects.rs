@@ -1,16 +1,13 @@
 //! Objects by resource, namespace and name; every write takes the next resource version and is told to the watchers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{Stream, StreamExt, stream};
 use serde_json::Value;
-use tokio::sync::broadcast;
 
-use super::Resource;
-
-/// How many past events are kept for watches that start from an older resource version; older ones get 410 Gone.
-const HISTORY: usize = 8192;
+use super::shard::{Change, Changes, ResourceKey, Shard};
+use super::{Resource, allocation, defaults};
 
 /// Why the store refused, in the vocabulary of `metav1.StatusReason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +18,7 @@ pub enum Reason {
     Invalid,
     Expired,
     BadRequest,
+    Forbidden,
 }
 
 /// A refused operation; the API server renders it as a `Status` object.
@@ -82,35 +80,40 @@ pub struct DeleteOptions {
     pub propagation_policy: Option<String>,
 }
 
-type Table = BTreeMap<(String, String), Arc<Value>>;
-type ResourceKey = (String, String);
-
 #[derive(Default)]
 struct State {
     version: u64,
-    tables: BTreeMap<ResourceKey, Table>,
-    history: VecDeque<(u64, ResourceKey, WatchEvent)>,
+    shards: BTreeMap<ResourceKey, Shard>,
 }
 
 /// Handle to the one store of a cluster; clones share it.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Store {
     state: Arc<Mutex<State>>,
-    changes: broadcast::Sender<(u64, ResourceKey, WatchEvent)>,
-}
-
-impl Default for Store {
-    fn default() -> Self {
-        Self { state: Arc::default(), changes: broadcast::channel(HISTORY).0 }
-    }
 }
 
 impl Store {
-    /// Stores a new object: gives uid, creationTimestamp and resourceVersion. `metadata.name` must be set.
+    /// Stores a new object: fills in defaults as kube-apiserver does, allocates Service addresses and ports, gives uid,
+    /// creationTimestamp and resourceVersion. `metadata.name` must be set.
     ///
     /// # Errors
-    /// `AlreadyExists` when the name is taken, `Invalid` without a name.
-    pub fn create(&self, resource: &Resource, namespace: Option<&str>, mut object: Value) -> Result<Arc<Value>, Fault> {
+    /// `AlreadyExists` when the name is taken, `Invalid` without a name or when a Service address cannot be had,
+    /// `Forbidden` in a namespace that is being deleted.
+    pub fn create(&self, resource: &Resource, namespace: Option<&str>, object: Value) -> Result<Arc<Value>, Fault> {
+        self.create_or_try(resource, namespace, object, false)
+    }
+
+    /// As [`Store::create`], but with `dry_run` nothing is stored: the result is what would have been.
+    ///
+    /// # Errors
+    /// As [`Store::create`].
+    pub fn create_or_try(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        mut object: Value,
+        dry_run: bool,
+    ) -> Result<Arc<Value>, Fault> {
         let name = metadata_str(&object, "name").ok_or_else(|| Fault::new(Reason::Invalid, "metadata.name: Required value"))?;
         let key = (namespace.unwrap_or_default().to_owned(), name.clone());
         let mut state = self.lock();
@@ -120,16 +123,37 @@ impl Store {
                 format!("{}{} \"{name}\" already exists", resource.plural, group_suffix(resource)),
             ));
         }
+        if let Some(namespace) = namespace
+            && state.namespace_is_terminating(namespace)
+        {
+            return Err(Fault::new(
+                Reason::Forbidden,
+                format!(
+                    "{}{} \"{name}\" is forbidden: unable to create new content in namespace {namespace} because it is being terminated",
+                    resource.plural,
+                    group_suffix(resource)
+                ),
+            ));
+        }
         object["apiVersion"] = resource.api_version().into();
         object["kind"] = resource.kind.clone().into();
-        let metadata = &mut object["metadata"];
         if let Some(namespace) = namespace {
-            metadata["namespace"] = namespace.into();
+            object["metadata"]["namespace"] = namespace.into();
         }
+        defaults::apply(resource, &mut object);
+        if is_service(resource) {
+            allocation::allocate(state.table(resource), &mut object)?;
+        }
+        let metadata = &mut object["metadata"];
         metadata["uid"] = uuid::Uuid::new_v4().to_string().into();
         metadata["creationTimestamp"] = now().into();
-        metadata["generation"] = 1.into();
-        Ok(self.put(&mut state, resource, key, object, WatchEvent::Added))
+        if has_generation(resource) {
+            metadata["generation"] = 1.into();
+        }
+        if dry_run {
+            return Ok(Arc::new(object));
+        }
+        Ok(self.put(&mut state, resource, key, object, None))
     }
 
     /// # Errors
@@ -143,8 +167,7 @@ impl Store {
     pub fn list(&self, resource: &Resource, namespace: Option<&str>) -> List {
         let mut state = self.lock();
         let resource_version = state.version;
-        let items =
-            state.table(resource).iter().filter(|((n, _), _)| namespace.is_none_or(|wanted| wanted == n)).map(|(_, o)| o.clone()).collect();
+        let items = state.shard(resource).objects(namespace);
         List { items, resource_version }
     }
 
@@ -162,6 +185,21 @@ impl Store {
         name: &str,
         change: impl FnOnce(&mut Value) -> Result<(), Fault>,
     ) -> Result<Arc<Value>, Fault> {
+        self.modify_or_try(resource, namespace, name, false, change)
+    }
+
+    /// As [`Store::modify`], but with `dry_run` nothing is stored: the result is what would have been.
+    ///
+    /// # Errors
+    /// As [`Store::modify`].
+    pub fn modify_or_try<E: From<Fault>>(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+        dry_run: bool,
+        change: impl FnOnce(&mut Value) -> Result<(), E>,
+    ) -> Result<Arc<Value>, E> {
         let key = (namespace.unwrap_or_default().to_owned(), name.to_owned());
         let mut state = self.lock();
         let current = state.table(resource).get(&key).cloned().ok_or_else(|| not_found(resource, name))?;
@@ -169,40 +207,27 @@ impl Store {
         change(&mut next)?;
         let current_version = current["metadata"]["resourceVersion"].as_str().unwrap_or_default();
         match next["metadata"]["resourceVersion"].as_str() {
-            Some(given) if !given.is_empty() && given != current_version => {
-                return Err(Fault::new(
-                    Reason::Conflict,
-                    format!(
-                        "Operation cannot be fulfilled on {}{} \"{name}\": the object has been modified; please apply your changes to the latest version and try again",
-                        resource.plural,
-                        group_suffix(resource)
-                    ),
-                ));
-            }
+            Some(given) if !given.is_empty() && given != current_version => return Err(conflict(resource, name).into()),
             _ => next["metadata"]["resourceVersion"] = current_version.into(),
         }
-        for kept in ["uid", "creationTimestamp", "name", "namespace", "deletionTimestamp"] {
-            match current["metadata"].get(kept) {
-                Some(value) => next["metadata"][kept] = value.clone(),
-                None if kept != "deletionTimestamp" => {
-                    if let Some(metadata) = next["metadata"].as_object_mut() {
-                        metadata.remove(kept);
-                    }
-                }
-                None => {}
-            }
+        keep_system_metadata(&current, &mut next);
+        if is_service(resource) {
+            allocation::allocate(state.table(resource), &mut next)?;
         }
         if next == *current {
             return Ok(current);
         }
-        if next.get("spec") != current.get("spec") {
+        if has_generation(resource) && next.get("spec") != current.get("spec") {
             let generation = current["metadata"]["generation"].as_i64().unwrap_or(1);
             next["metadata"]["generation"] = (generation + 1).into();
         }
-        if is_deleted(&next) && !has_finalizers(&next) && grace_period(&next) == 0 {
+        if dry_run {
+            return Ok(Arc::new(next));
+        }
+        if is_deleted(&next) && !is_held(resource, &next) && grace_period(&next) == 0 {
             return Ok(self.remove(&mut state, resource, &key, next));
         }
-        Ok(self.put(&mut state, resource, key, next, WatchEvent::Modified))
+        Ok(self.put(&mut state, resource, key, next, Some(current)))
     }
 
     /// Deletes an object, or marks it with deletionTimestamp when finalizers or a grace period hold it.
@@ -217,40 +242,69 @@ impl Store {
         name: &str,
         options: &DeleteOptions,
     ) -> Result<(Arc<Value>, bool), Fault> {
+        self.delete_or_try(resource, namespace, name, options, false)
+    }
+
+    /// As [`Store::delete`], but with `dry_run` nothing is deleted: the result is what would have been.
+    ///
+    /// # Errors
+    /// As [`Store::delete`].
+    pub fn delete_or_try(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+        options: &DeleteOptions,
+        dry_run: bool,
+    ) -> Result<(Arc<Value>, bool), Fault> {
         let key = (namespace.unwrap_or_default().to_owned(), name.to_owned());
         let mut state = self.lock();
         let current = state.table(resource).get(&key).cloned().ok_or_else(|| not_found(resource, name))?;
-        for (field, wanted) in [("uid", &options.uid), ("resourceVersion", &options.resource_version)] {
-            if let Some(wanted) = wanted
-                && current["metadata"][field].as_str() != Some(wanted)
-            {
-                return Err(Fault::new(Reason::Conflict, format!("Precondition failed: {field} in precondition: {wanted}")));
+        for (field, label, wanted) in [("uid", "UID", &options.uid), ("resourceVersion", "ResourceVersion", &options.resource_version)] {
+            if let Some(wanted) = wanted {
+                let actual = current["metadata"][field].as_str().unwrap_or_default();
+                if actual != wanted {
+                    return Err(Fault::new(
+                        Reason::Conflict,
+                        format!(
+                            "Operation cannot be fulfilled on {}{} \"{name}\": the {label} in the precondition ({wanted}) does not match the {label} in record ({actual}). The object might have been deleted and then recreated",
+                            resource.plural,
+                            group_suffix(resource)
+                        ),
+                    ));
+                }
             }
         }
-        let default_grace = if resource.group.is_empty() && resource.plural == "pods" {
-            current["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(30)
-        } else {
-            0
-        };
-        let never_started = resource.plural == "pods" && current["spec"]["nodeName"].as_str().is_none_or(str::is_empty);
-        let mut grace = options.grace_period_seconds.unwrap_or(default_grace).max(0);
-        if never_started || resource.plural != "pods" {
-            grace = 0;
-        }
         let mut next = (*current).clone();
+        let mut grace = if is_pod(resource) { pod_grace(&current, options.grace_period_seconds) } else { 0 };
         if is_deleted(&current) {
             grace = grace.min(grace_period(&current));
+            if grace < grace_period(&current) {
+                next["metadata"]["deletionTimestamp"] = after(grace).into();
+            }
         } else {
             next["metadata"]["deletionTimestamp"] = after(grace).into();
+            set_propagation_finalizers(&mut next, options.propagation_policy.as_deref());
+            if is_namespace(resource) {
+                next["status"]["phase"] = "Terminating".into();
+            }
         }
         next["metadata"]["deletionGracePeriodSeconds"] = grace.into();
-        if grace == 0 && !has_finalizers(&next) {
+        if has_generation(resource) && !is_deleted(&current) {
+            let generation = current["metadata"]["generation"].as_i64().unwrap_or(1);
+            next["metadata"]["generation"] = (generation + 1).into();
+        }
+        let gone = grace == 0 && !is_held(resource, &next);
+        if dry_run {
+            return Ok((Arc::new(next), gone));
+        }
+        if gone {
             return Ok((self.remove(&mut state, resource, &key, next), true));
         }
         if next == *current {
             return Ok((current, false));
         }
-        Ok((self.put(&mut state, resource, key, next, WatchEvent::Modified), false))
+        Ok((self.put(&mut state, resource, key, next, Some(current)), false))
     }
 
     /// Changes of one resource, across namespaces. The stream ends with an error item when the reader is so slow that
@@ -263,40 +317,66 @@ impl Store {
         resource: &Resource,
         start: WatchStart,
     ) -> Result<impl Stream<Item = Result<WatchEvent, Fault>> + Send + use<>, Fault> {
-        let wanted = resource_key(resource);
         let mut state = self.lock();
-        let changes = self.changes.subscribe();
-        let backlog: Vec<WatchEvent> = match start {
-            WatchStart::FromNothing => state.table(resource).values().cloned().map(WatchEvent::Added).collect(),
+        let shard = state.shard(resource);
+        let (backlog, after) = match start {
+            WatchStart::FromNothing => {
+                let backlog: Vec<WatchEvent> = shard.table.values().cloned().map(WatchEvent::Added).collect();
+                (backlog, state.version)
+            }
             WatchStart::After(version) => {
-                if let Some((oldest, ..)) = state.history.front()
-                    && version + 1 < *oldest
-                {
-                    return Err(Fault::new(Reason::Expired, format!("too old resource version: {version} ({oldest})")));
-                }
-                state.history.iter().filter(|(v, key, _)| *v > version && *key == wanted).map(|(.., event)| event.clone()).collect()
+                shard.after(version)?;
+                (Vec::new(), version)
             }
         };
+        let changes = self.cursor(&mut state, resource, after);
         drop(state);
-        let live = stream::unfold((changes, wanted), |(mut changes, wanted)| async move {
-            loop {
-                match changes.recv().await {
-                    Ok((_, key, event)) if key == wanted => return Some((Ok(event), (changes, wanted))),
-                    Ok(_) => {}
-                    Err(broadcast::error::RecvError::Lagged(_)) => {
-                        let fault = Fault::new(Reason::Expired, "too old resource version: the watch fell behind");
-                        return Some((Err(fault), (changes, wanted)));
-                    }
-                    Err(broadcast::error::RecvError::Closed) => return None,
+        let live = stream::unfold(Some(changes), |changes| async move {
+            let mut changes = changes?;
+            match changes.next().await {
+                Ok(batch) => {
+                    let events: Vec<_> = batch.iter().map(|change| Ok(change.event.clone())).collect();
+                    Some((events, Some(changes)))
                 }
+                Err(fault) => Some((vec![Err(fault)], None)),
             }
-        });
+        })
+        .flat_map(stream::iter);
         Ok(stream::iter(backlog.into_iter().map(Ok)).chain(live))
+    }
+
+    /// A place in the history of one resource, for readers that want each [`Change`] whole.
+    ///
+    /// # Errors
+    /// `Expired` when `version` is older than the kept history.
+    pub fn changes(&self, resource: &Resource, version: u64) -> Result<Changes, Fault> {
+        let mut state = self.lock();
+        state.shard(resource).after(version)?;
+        Ok(self.cursor(&mut state, resource, version))
+    }
+
+    /// The objects of a resource and the place in its history right after them, taken as one.
+    pub fn list_and_changes(&self, resource: &Resource, namespace: Option<&str>) -> (List, Changes) {
+        let mut state = self.lock();
+        let list = List { items: state.shard(resource).objects(namespace), resource_version: state.version };
+        let changes = self.cursor(&mut state, resource, list.resource_version);
+        (list, changes)
+    }
+
+    pub(super) fn changes_after(&self, resource: &ResourceKey, version: u64) -> Result<Vec<Arc<Change>>, Fault> {
+        match self.lock().shards.get(resource) {
+            Some(shard) => shard.after(version),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// The version of the newest write.
     pub fn resource_version(&self) -> u64 {
         self.lock().version
+    }
+
+    fn cursor(&self, state: &mut State, resource: &Resource, after: u64) -> Changes {
+        Changes { store: self.clone(), resource: resource_key(resource), after, signal: state.shard(resource).subscribe() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -309,47 +389,134 @@ impl Store {
         resource: &Resource,
         key: (String, String),
         mut object: Value,
-        event: fn(Arc<Value>) -> WatchEvent,
+        before: Option<Arc<Value>>,
     ) -> Arc<Value> {
         state.version += 1;
-        object["metadata"]["resourceVersion"] = state.version.to_string().into();
+        let version = state.version;
+        object["metadata"]["resourceVersion"] = version.to_string().into();
         let object = Arc::new(object);
-        state.table(resource).insert(key, object.clone());
-        self.tell(state, resource, event(object.clone()));
+        let shard = state.shard(resource);
+        shard.table.insert(key, object.clone());
+        let event = if before.is_some() { WatchEvent::Modified(object.clone()) } else { WatchEvent::Added(object.clone()) };
+        shard.tell(version, event, before);
         object
     }
 
     fn remove(&self, state: &mut State, resource: &Resource, key: &(String, String), mut last: Value) -> Arc<Value> {
         state.version += 1;
-        last["metadata"]["resourceVersion"] = state.version.to_string().into();
-        state.table(resource).remove(key);
+        let version = state.version;
+        last["metadata"]["resourceVersion"] = version.to_string().into();
         let last = Arc::new(last);
-        self.tell(state, resource, WatchEvent::Deleted(last.clone()));
+        let shard = state.shard(resource);
+        let before = shard.table.remove(key);
+        shard.tell(version, WatchEvent::Deleted(last.clone()), before);
         last
-    }
-
-    fn tell(&self, state: &mut State, resource: &Resource, event: WatchEvent) {
-        let entry = (state.version, resource_key(resource), event);
-        state.history.push_back(entry.clone());
-        if state.history.len() > HISTORY {
-            state.history.pop_front();
-        }
-        // Nobody watching is no error. Sent under the lock, so that watchers see versions in order.
-        let _ = self.changes.send(entry);
     }
 }
 
 impl State {
-    fn table(&mut self, resource: &Resource) -> &mut Table {
-        self.tables.entry(resource_key(resource)).or_default()
+    fn shard(&mut self, resource: &Resource) -> &mut Shard {
+        self.shards.entry(resource_key(resource)).or_default()
     }
+
+    fn table(&mut self, resource: &Resource) -> &mut super::shard::Table {
+        &mut self.shard(resource).table
+    }
+
+    fn namespace_is_terminating(&self, namespace: &str) -> bool {
+        self.shards
+            .get(&(String::new(), "namespaces".to_owned()))
+            .and_then(|shard| shard.table.get(&(String::new(), namespace.to_owned())))
+            .is_some_and(|object| is_deleted(object))
+    }
+}
+
+fn is_core(resource: &Resource, plural: &str) -> bool {
+    resource.group.is_empty() && resource.plural == plural
+}
+
+fn is_pod(resource: &Resource) -> bool {
+    is_core(resource, "pods")
+}
+
+fn is_service(resource: &Resource) -> bool {
+    is_core(resource, "services")
+}
+
+fn is_namespace(resource: &Resource) -> bool {
+    is_core(resource, "namespaces")
+}
+
+/// kube-apiserver counts generations only for kinds whose strategy says so; none of the core kinds served here.
+fn has_generation(resource: &Resource) -> bool {
+    match resource.group.as_str() {
+        "" | "events.k8s.io" | "coordination.k8s.io" | "rbac.authorization.k8s.io" | "storage.k8s.io" => {
+            resource.plural == "replicationcontrollers"
+        }
+        _ => true,
+    }
+}
+
+/// The grace period that a pod's deletion gets: the request's or the pod's own; none for a pod that no node runs.
+fn pod_grace(pod: &Value, requested: Option<i64>) -> i64 {
+    let bound = pod["spec"]["nodeName"].as_str().is_some_and(|node| !node.is_empty());
+    let ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    if !bound || ended {
+        return 0;
+    }
+    // A negative grace period means one second (metav1.DeleteOptions).
+    let own = || pod["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(30);
+    match requested.unwrap_or_else(own) {
+        negative if negative < 0 => 1,
+        seconds => seconds,
+    }
+}
+
+fn keep_system_metadata(current: &Value, next: &mut Value) {
+    for kept in ["uid", "creationTimestamp", "name", "namespace", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        match current["metadata"].get(kept) {
+            Some(value) => next["metadata"][kept] = value.clone(),
+            None => {
+                if let Some(metadata) = next["metadata"].as_object_mut() {
+                    metadata.remove(kept);
+                }
+            }
+        }
+    }
+}
+
+/// The garbage collector sees by these finalizers what to do with dependents (`metav1.FinalizerDeleteDependents`,
+/// `metav1.FinalizerOrphanDependents`).
+fn set_propagation_finalizers(object: &mut Value, policy: Option<&str>) {
+    let wanted = match policy {
+        Some("Foreground") => "foregroundDeletion",
+        Some("Orphan") => "orphan",
+        _ => return,
+    };
+    let list = &mut object["metadata"]["finalizers"];
+    match list.as_array_mut() {
+        Some(list) if list.iter().any(|f| f == wanted) => {}
+        Some(list) => list.push(wanted.into()),
+        None => *list = serde_json::json!([wanted]),
+    }
+}
+
+fn conflict(resource: &Resource, name: &str) -> Fault {
+    Fault::new(
+        Reason::Conflict,
+        format!(
+            "Operation cannot be fulfilled on {}{} \"{name}\": the object has been modified; please apply your changes to the latest version and try again",
+            resource.plural,
+            group_suffix(resource)
+        ),
+    )
 }
 
 fn resource_key(resource: &Resource) -> ResourceKey {
     (resource.group.clone(), resource.plural.clone())
 }
 
-fn group_suffix(resource: &Resource) -> String {
+pub(super) fn group_suffix(resource: &Resource) -> String {
     if resource.group.is_empty() { String::new() } else { format!(".{}", resource.group) }
 }
 
@@ -365,8 +532,10 @@ fn is_deleted(object: &Value) -> bool {
     object["metadata"]["deletionTimestamp"].is_string()
 }
 
-fn has_finalizers(object: &Value) -> bool {
-    object["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty())
+/// Whether finalizers keep a deleted object. Namespaces have theirs in `spec` too (`kubernetes`, until emptied).
+fn is_held(resource: &Resource, object: &Value) -> bool {
+    let any = |list: &Value| list.as_array().is_some_and(|list| !list.is_empty());
+    any(&object["metadata"]["finalizers"]) || is_namespace(resource) && any(&object["spec"]["finalizers"])
 }
 
 fn grace_period(object: &Value) -> i64 {

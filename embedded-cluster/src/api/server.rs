@@ -1,0 +1,99 @@
+//! Accepting connections: TLS, HTTP/1.1 and HTTP/2, one task a connection.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::certificates::Certificates;
+use super::identity::{Identity, TokenIssuer};
+use super::router;
+use crate::kubelet::PodAccess;
+use crate::store::Store;
+
+/// A client that connects and then says nothing is let go after this long.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// More connections than this wait in the listener's backlog.
+const CONNECTIONS: usize = 2048;
+
+/// What the API server serves, shared by all its connections.
+pub struct ApiState {
+    pub store: Store,
+    pub access: Arc<dyn PodAccess>,
+    pub certificates: Arc<Certificates>,
+    pub tokens: Arc<TokenIssuer>,
+}
+
+/// Serves the API on every listener until `stop` is cancelled; then open watches and streams are cut.
+pub async fn serve(listeners: Vec<TcpListener>, state: Arc<ApiState>, stop: CancellationToken) {
+    let slots = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        accepting.spawn(accept(listener, state.clone(), stop.clone(), slots.clone()));
+    }
+    while accepting.join_next().await.is_some() {}
+}
+
+async fn accept(listener: TcpListener, state: Arc<ApiState>, stop: CancellationToken, slots: Arc<tokio::sync::Semaphore>) {
+    let acceptor = TlsAcceptor::from(state.certificates.server_config());
+    let mut connections = JoinSet::new();
+    loop {
+        let slot = tokio::select! {
+            () = stop.cancelled() => break,
+            slot = slots.clone().acquire_owned() => match slot {
+                Ok(slot) => slot,
+                Err(_) => break,
+            },
+        };
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let (acceptor, state) = (acceptor.clone(), state.clone());
+                    connections.spawn(async move {
+                        connection(stream, acceptor, state).await;
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    // Out of file descriptors, mostly: give those in use a moment to be closed.
+                    tracing::warn!(%error, "the API server cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+        }
+    }
+    connections.shutdown().await;
+}
+
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, state: Arc<ApiState>) {
+    let _ = stream.set_nodelay(true);
+    let tls = match tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "TLS handshake with a client of the API failed");
+            return;
+        }
+        Err(_) => return,
+    };
+    let certificate = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let identity: Option<Identity> = certificate.and_then(|c| state.certificates.identity(c));
+    let service = service_fn(move |request| {
+        let (state, identity) = (state.clone(), identity.clone());
+        async move { Ok::<_, Infallible>(router::respond(state, identity, request).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIME);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(250).keep_alive_interval(Duration::from_secs(30));
+    if let Err(error) = builder.serve_connection_with_upgrades(TokioIo::new(tls), service).await {
+        tracing::debug!(error, "connection to the API ended");
+    }
+}

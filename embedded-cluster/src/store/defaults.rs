@@ -1,0 +1,7 @@
+//! Defaults that kube-apiserver writes into objects when they are stored.
+
+use serde_json::Value;
+
+use super::Resource;
+
+pub(super) fn apply(_resource: &Resource, _object: &mut Value) {}

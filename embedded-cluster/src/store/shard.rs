@@ -1,0 +1,126 @@
+//! The objects of one resource type with their recent history: what watches read from.
+//!
+//! Watchers share one bounded history instead of a queue each: a watcher is only a cursor, so a slow one costs nothing
+//! and simply finds its place gone (410 Gone), as with etcd's compaction.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::objects::{Fault, Reason, Store, WatchEvent};
+
+/// How many past changes of one resource are kept for watches that start from an older resource version. Each holds an
+/// object, so this bounds memory too.
+const HISTORY: usize = 1024;
+
+/// One write, shared by all watchers.
+#[derive(Debug)]
+pub struct Change {
+    pub version: u64,
+    pub event: WatchEvent,
+    /// The object before the write: a watch with a selector reports an object that leaves the selection as deleted.
+    pub before: Option<Arc<Value>>,
+    wire: OnceLock<Bytes>,
+}
+
+impl Change {
+    /// The change as a line of a watch response, made once for all watchers.
+    pub fn wire(&self, encode: impl FnOnce(&WatchEvent) -> Bytes) -> Bytes {
+        self.wire.get_or_init(|| encode(&self.event)).clone()
+    }
+}
+
+pub(super) type Table = BTreeMap<(String, String), Arc<Value>>;
+pub(super) type ResourceKey = (String, String);
+
+pub(super) struct Shard {
+    pub table: Table,
+    history: VecDeque<Arc<Change>>,
+    /// Version of the newest change that was dropped from the history.
+    forgotten: u64,
+    signal: watch::Sender<u64>,
+}
+
+impl Default for Shard {
+    fn default() -> Self {
+        Self { table: Table::new(), history: VecDeque::new(), forgotten: 0, signal: watch::Sender::new(0) }
+    }
+}
+
+impl Shard {
+    pub fn tell(&mut self, version: u64, event: WatchEvent, before: Option<Arc<Value>>) {
+        self.history.push_back(Arc::new(Change { version, event, before, wire: OnceLock::new() }));
+        if self.history.len() > HISTORY
+            && let Some(dropped) = self.history.pop_front()
+        {
+            self.forgotten = dropped.version;
+        }
+        self.signal.send_replace(version);
+    }
+
+    pub fn objects(&self, namespace: Option<&str>) -> Vec<Arc<Value>> {
+        match namespace {
+            None => self.table.values().cloned().collect(),
+            Some(namespace) => {
+                let from = (namespace.to_owned(), String::new());
+                self.table
+                    .range((Bound::Included(from), Bound::Unbounded))
+                    .take_while(|((n, _), _)| n == namespace)
+                    .map(|(_, o)| o.clone())
+                    .collect()
+            }
+        }
+    }
+
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.signal.subscribe()
+    }
+
+    /// Changes newer than `version`.
+    pub fn after(&self, version: u64) -> Result<Vec<Arc<Change>>, Fault> {
+        if version < self.forgotten {
+            return Err(Fault::new(Reason::Expired, format!("too old resource version: {version} ({})", self.forgotten)));
+        }
+        let from = self.history.partition_point(|change| change.version <= version);
+        Ok(self.history.range(from..).cloned().collect())
+    }
+}
+
+/// A place in the history of one resource.
+pub struct Changes {
+    pub(super) store: Store,
+    pub(super) resource: ResourceKey,
+    pub(super) after: u64,
+    pub(super) signal: watch::Receiver<u64>,
+}
+
+impl Changes {
+    /// Waits until there are changes, and returns all there are. Cancelling loses nothing.
+    ///
+    /// # Errors
+    /// `Expired` when the reader fell behind the kept history; every later call fails too.
+    pub async fn next(&mut self) -> Result<Vec<Arc<Change>>, Fault> {
+        loop {
+            // Marked as seen before reading, so that a write in between wakes the next wait.
+            self.signal.borrow_and_update();
+            let changes = self.store.changes_after(&self.resource, self.after)?;
+            if let Some(last) = changes.last() {
+                self.after = last.version;
+                return Ok(changes);
+            }
+            if self.signal.changed().await.is_err() {
+                // The store, which owns the sender, is alive as long as this cursor; kept for the type's sake.
+                return Err(Fault::new(Reason::Expired, "the store is gone"));
+            }
+        }
+    }
+
+    /// Everything up to this version has been returned, or is none of this resource's.
+    pub fn position(&self) -> u64 {
+        self.after
+    }
+}
