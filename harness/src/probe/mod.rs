@@ -16,6 +16,9 @@ pub mod summary;
 pub mod tcp;
 pub mod tls;
 
+#[cfg(test)]
+mod tests;
+
 pub use command::{ProbeArgs, run};
 pub use plan::{Connection, DnsProbe, HttpProbe, Plan, Probe, ProbeKind, Schedule, TcpProbe, TlsClient};
 pub use record::{Line, Micros, Outcome, Phase, Record, Summary, Timings};
