@@ -1,0 +1,7 @@
+//! Envoy as Contour configures it: a static bootstrap, file-based xDS, its access log.
+
+mod access_log;
+mod flags;
+
+pub use access_log::EnvoyAccess;
+pub use flags::ResponseFlag;

@@ -1,0 +1,49 @@
+//! What a gateway wrote into its pod's log, as typed records.
+
+use serde::Serialize;
+
+use crate::{
+    GatewayKind,
+    envoy::EnvoyAccess,
+    nginx::{NginxAccess, NginxError},
+};
+
+/// One line of a gateway's own log.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "record", rename_all = "kebab-case")]
+pub enum LogRecord {
+    NginxAccess(NginxAccess),
+    NginxError(NginxError),
+    EnvoyAccess(EnvoyAccess),
+}
+
+impl LogRecord {
+    /// The `x-request-id` of the request that the line is about, where the line carries it.
+    ///
+    /// nginx's error log knows no request id: its lines are joined to access-log lines by upstream address and request line.
+    pub fn request_id(&self) -> Option<&str> {
+        match self {
+            Self::NginxAccess(access) => access.request_id.as_deref(),
+            Self::NginxError(_) => None,
+            Self::EnvoyAccess(access) => access.request_id.as_deref(),
+        }
+    }
+}
+
+/// Prefix of every line that the agent itself writes. Such a line is never a record, so that no expectation about a gateway can be
+/// met by the lab's own words.
+pub const AGENT_PREFIX: &str = "gateway-agent: ";
+
+/// Reads one line of the pod log of a gateway; `None` for lines that are not records (start-up chatter, the agent's own lines).
+pub fn parse_line(gateway: GatewayKind, line: &str) -> Option<LogRecord> {
+    let line = line.trim_end_matches(['\r', '\n']);
+    if line.starts_with(AGENT_PREFIX) {
+        return None;
+    }
+    match gateway {
+        GatewayKind::Nginx => {
+            NginxAccess::parse(line).map(LogRecord::NginxAccess).or_else(|| NginxError::parse(line).map(LogRecord::NginxError))
+        }
+        GatewayKind::Envoy => EnvoyAccess::parse(line).map(LogRecord::EnvoyAccess),
+    }
+}

@@ -1,0 +1,1 @@
+//! What is to be routed where: a pure function of Kubernetes objects and settings.

@@ -1,0 +1,288 @@
+//! One vocabulary for what a gateway can be told, mapped by each gateway's folder to its own configuration.
+//!
+//! [`Settings`] is what a person writes (everything optional); [`EffectiveSettings`] is what holds for one backend after the
+//! well-known controller's defaults, the ConfigMap `gateway-settings` and the annotations of its Ingress and Service were laid over
+//! each other, in that order.
+
+mod annotations;
+mod defaults;
+mod duration;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+pub use annotations::{AnnotationProblem, ingress_overrides, service_overrides};
+
+/// What a person may set. Strict: an unknown key is an error. Durations are written `500ms`, `5s`, `1m30s`, `1h`; sizes `4k`, `1m`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Settings {
+    /// How long a connection to a backend may take to stand. nginx: `proxy_connect_timeout`; Envoy: the cluster's `connect_timeout`.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub connect_timeout: Option<Duration>,
+    /// How long the gateway waits for a backend's answer. nginx: `proxy_read_timeout`, between two reads; Envoy: the route's `timeout`,
+    /// for the whole answer, counted from the end of the request (0 switches it off).
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub read_timeout: Option<Duration>,
+    /// nginx: `proxy_send_timeout`, between two writes to the backend. Envoy has no such timeout: it takes no notice.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub send_timeout: Option<Duration>,
+    /// How long an idle connection to a backend is kept for reuse. nginx: the upstream's `keepalive_timeout`; Envoy: the cluster's
+    /// `common_http_protocol_options.idle_timeout`.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Duration>,
+    /// How long an idle client connection is kept. nginx: `keepalive_timeout`; Envoy: the connection manager's `idle_timeout`.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub client_idle_timeout: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<RetrySettings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keepalive: Option<KeepaliveSettings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buffers: Option<BufferSettings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_protocol: Option<BackendProtocol>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSettings>,
+    /// At least this long lies between two changes of the running configuration. ingress-nginx: `--sync-rate-limit`, as a period.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub sync_delay: Option<Duration>,
+    /// nginx: `worker_processes`; Envoy: `--concurrency`. 0: one for each processor. Read once, when the gateway starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers: Option<u32>,
+    /// Largest request body. nginx: `client_max_body_size` (413 above it); 0: no limit. Envoy streams bodies and takes no notice.
+    #[serde(with = "size::optional", skip_serializing_if = "Option::is_none")]
+    pub request_body_limit: Option<u64>,
+    /// Raw configuration, put in as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snippets: Option<Snippets>,
+}
+
+/// When and how often a request is tried again.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct RetrySettings {
+    /// Tries in all, the first included; 1: never again. nginx: `proxy_next_upstream_tries` (there 0 means no limit); Envoy:
+    /// `num_retries` is one less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tries: Option<u32>,
+    /// What is retried; an empty list: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on: Option<Vec<RetryOn>>,
+    /// No new try after this long. nginx: `proxy_next_upstream_timeout`, 0: no limit. Envoy bounds all tries by the read timeout.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    /// Envoy: `per_try_timeout`. nginx applies connect and read timeouts to each try anyway.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub per_try_timeout: Option<Duration>,
+    /// nginx: also retry POST, LOCK and PATCH once they were sent (`non_idempotent`). Envoy never looks at the method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub non_idempotent: Option<bool>,
+}
+
+/// Reasons to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RetryOn {
+    /// Connection refused, reset or closed before the answer's header. nginx: `error`; Envoy: `connect-failure,refused-stream,reset`.
+    Error,
+    /// Connecting or waiting for the header took too long. nginx: `timeout`; Envoy: `connect-failure`, and `reset` for tries that ran
+    /// into their per-try timeout.
+    Timeout,
+    /// An answer that is no HTTP. nginx: `invalid_header`; Envoy: `reset` (a protocol error resets the stream).
+    InvalidHeader,
+    /// Only what failed before the request was sent. Envoy: `connect-failure`. nginx cannot tell them apart: like `error`.
+    ConnectFailure,
+    Http403,
+    Http404,
+    Http429,
+    Http500,
+    Http502,
+    Http503,
+    Http504,
+}
+
+/// The pool of idle connections to backends.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct KeepaliveSettings {
+    /// Idle connections kept for each upstream by each worker; 0: every request has its own connection. nginx: `keepalive`. Envoy knows
+    /// no such bound: there 0 means one request a connection and any other number changes nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u32>,
+    /// Requests after which a connection is closed. nginx: `keepalive_requests`; Envoy: `max_requests_per_connection` (0: no limit).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u32>,
+    /// Age after which a connection is not used again. nginx: `keepalive_time`; Envoy: `max_connection_duration` (0: no limit).
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub time: Option<Duration>,
+}
+
+/// Sizes in bytes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct BufferSettings {
+    /// For the header of a backend's answer. nginx: `proxy_buffer_size`; Envoy: `max_response_headers_kb`, rounded up to 1 KiB.
+    #[serde(with = "size::optional", skip_serializing_if = "Option::is_none")]
+    pub response_header: Option<u64>,
+    /// nginx: number of `proxy_buffers`, each of the above size. Envoy: no notice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+    /// nginx: `proxy_buffering`. Envoy always streams.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_buffering: Option<bool>,
+    /// nginx: `proxy_request_buffering`. Envoy always streams.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_buffering: Option<bool>,
+}
+
+/// What the gateway speaks to a backend; the names of ingress-nginx's `backend-protocol`, and `H2C`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BackendProtocol {
+    /// HTTP/1.1
+    #[serde(rename = "HTTP")]
+    Http,
+    /// HTTP/1.1 over TLS
+    #[serde(rename = "HTTPS")]
+    Https,
+    /// gRPC over cleartext HTTP/2
+    #[serde(rename = "GRPC")]
+    Grpc,
+    /// gRPC over TLS
+    #[serde(rename = "GRPCS")]
+    Grpcs,
+    /// HTTP/2 in cleartext by prior knowledge. nginx speaks HTTP/2 to backends through `grpc_pass` only, so there it equals `GRPC`.
+    #[serde(rename = "H2C")]
+    H2c,
+}
+
+/// TLS towards backends.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct TlsSettings {
+    /// Whether the backend's certificate must be valid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<bool>,
+    /// Secret with `ca.crt`: `namespace/name`, or `name` in the Ingress' namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_secret: Option<String>,
+    /// Name sent as SNI and, with verification, the one that the certificate must carry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// Raw configuration for one place of a gateway's configuration.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Snippets {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nginx: Option<NginxSnippets>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub envoy: Option<EnvoySnippets>,
+}
+
+/// Directives put in as they are, by context.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct NginxSnippets {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub main: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<String>,
+}
+
+/// Partial resources, merged into what the agent generates (objects by key, everything else replaced).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct EnvoySnippets {
+    /// Into every `envoy.config.cluster.v3.Cluster`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<serde_json::Value>,
+    /// Into every `envoy.config.route.v3.RouteAction`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<serde_json::Value>,
+    /// Into the `HttpConnectionManager`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection_manager: Option<serde_json::Value>,
+}
+
+/// Everything decided: what holds for one backend. The fields mean what the ones of [`Settings`] mean; zero durations are "no limit"
+/// where [`Settings`] says so.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct EffectiveSettings {
+    #[serde(with = "duration::required")]
+    pub connect_timeout: Duration,
+    #[serde(with = "duration::required")]
+    pub read_timeout: Duration,
+    #[serde(with = "duration::required")]
+    pub send_timeout: Duration,
+    #[serde(with = "duration::required")]
+    pub idle_timeout: Duration,
+    #[serde(with = "duration::required")]
+    pub client_idle_timeout: Duration,
+    pub retry_tries: u32,
+    pub retry_on: Vec<RetryOn>,
+    #[serde(with = "duration::required")]
+    pub retry_timeout: Duration,
+    #[serde(with = "duration::required")]
+    pub retry_per_try_timeout: Duration,
+    pub retry_non_idempotent: bool,
+    pub keepalive_connections: u32,
+    pub keepalive_requests: u32,
+    #[serde(with = "duration::required")]
+    pub keepalive_time: Duration,
+    pub response_header_buffer: u64,
+    pub buffer_count: u32,
+    pub response_buffering: bool,
+    pub request_buffering: bool,
+    pub backend_protocol: BackendProtocol,
+    pub tls_verify: bool,
+    pub tls_ca_secret: Option<String>,
+    pub tls_name: Option<String>,
+    #[serde(with = "duration::required")]
+    pub sync_delay: Duration,
+    pub workers: u32,
+    pub request_body_limit: u64,
+    pub snippets: Snippets,
+}
+
+/// Settings that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    #[error("the gateway's settings are not valid: {0}")]
+    Syntax(String),
+}
+
+impl Settings {
+    /// Reads settings from YAML (the value of `settings.yaml` in ConfigMap `gateway-settings`). Empty text sets nothing.
+    ///
+    /// # Errors
+    /// [`SettingsError::Syntax`] with line and column for unknown keys, wrong types and malformed durations or sizes.
+    pub fn from_yaml(text: &str) -> Result<Self, SettingsError> {
+        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+            return Ok(Self::default());
+        }
+        serde_saphyr::from_str(text).map_err(|error| SettingsError::Syntax(error.to_string()))
+    }
+
+    /// Writes settings as the YAML that [`Settings::from_yaml`] reads.
+    ///
+    /// # Errors
+    /// [`SettingsError::Syntax`] when a raw snippet holds something that YAML cannot carry.
+    pub fn to_yaml(&self) -> Result<String, SettingsError> {
+        serde_saphyr::to_string(self).map_err(|error| SettingsError::Syntax(error.to_string()))
+    }
+}
+
+/// The annotations of one object.
+pub type Annotations = BTreeMap<String, String>;
+
+mod size;
