@@ -1,6 +1,7 @@
 //! The lab's harness: reads scenarios, drives clusters, probes them, matches what was seen with what the scenario says.
 //!
 //! * [`scenario`] is what a scenario *is*, [`signature`] decides whether evidence shows it; both are pure;
+//! * [`kubernetes`] is the one way to every cluster;
 //! * [`provider`] makes clusters, [`run`] leads one scenario through its phases on one of them;
 //! * [`probe`] sends requests and keeps what each one met, [`hop`] finds the first hop that fails, [`evidence`] gathers the rest;
 //! * [`events`] is all that happened; [`terminal`] and [`report`] are views of it;
@@ -11,6 +12,7 @@ pub mod doctor;
 pub mod events;
 pub mod evidence;
 pub mod hop;
+pub mod kubernetes;
 pub mod probe;
 pub mod provider;
 pub mod report;
