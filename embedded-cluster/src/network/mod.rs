@@ -1,10 +1,15 @@
 //! The cluster's network: namespaces joined by veth pairs and routed, Services as DNAT, policies as drops, links with
 //! latency.
 
+mod addresses;
 mod data_plane;
 mod error;
+mod links;
 mod model;
+mod namespace_setup;
+mod netlink;
 mod netns;
+mod node;
 pub mod redirect;
 
 pub use data_plane::{DataPlane, DataPlaneConfig, PodNetwork};

@@ -1,0 +1,176 @@
+//! One node of the cluster's network: how it is joined to the fabric, and its pods to it.
+//!
+//! Everything is routed and no two pods share a link, so every packet from or to a pod passes its node's forward hook,
+//! also between pods of one node; that is where policies are enforced.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use super::addresses::PodAddresses;
+use super::error::NetworkError;
+use super::links::{self, MacAddress, Route, VethEnd};
+use super::namespace_setup::{self, Role};
+use super::netlink::NetlinkSocket;
+use super::netns::Netns;
+
+/// The pod's side of its link has no other host on it; its gateway is an address that exists nowhere else, as with Calico.
+const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+const POD_GATEWAY_MAC: MacAddress = [0xee; 6];
+/// Number of `eth0` in nodes and pods; loopback is 1.
+const ETH0: u32 = 2;
+/// Numbers from here on are those of the pods' links in a node and of the nodes' links in the fabric.
+pub(super) const FIRST_PORT: u32 = 100;
+pub(super) const ANYWHERE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);
+
+/// The namespace that joins the nodes, and the control plane's place.
+pub(super) struct Fabric {
+    pub(super) netns: Netns,
+    pub(super) address: Ipv4Addr,
+    pub(super) route: NetlinkSocket,
+    next_port: u32,
+}
+
+impl Fabric {
+    pub(super) fn create(address: Ipv4Addr) -> Result<Self, NetworkError> {
+        let (netns, mut route) = namespace_setup::create("fabric", Role::Router)?;
+        route.request(&[links::add_address(links::LOOPBACK, address)])?;
+        Ok(Self { netns, address, route, next_port: FIRST_PORT })
+    }
+
+    pub(super) fn next_port(&mut self) -> u32 {
+        let port = self.next_port;
+        self.next_port += 1;
+        port
+    }
+}
+
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) address: Ipv4Addr,
+    pub(super) pods: Ipv4Net,
+    pub(super) netns: Netns,
+    pub(super) route: NetlinkSocket,
+    pub(super) addresses: PodAddresses,
+    /// Number of this node's interface in the fabric.
+    pub(super) fabric_port: u32,
+    next_port: u32,
+}
+
+/// A pod's link on its node's side.
+#[derive(Debug)]
+pub(super) struct PodLink {
+    pub(super) address: Ipv4Addr,
+    pub(super) port: u32,
+}
+
+impl Node {
+    /// Makes the node's namespace and joins it to the fabric by a veth pair.
+    pub(super) fn join(fabric: &mut Fabric, name: &str, address: Ipv4Addr, pods: Ipv4Net) -> Result<Self, NetworkError> {
+        let (netns, route) = namespace_setup::create(&format!("node-{name}"), Role::Router)?;
+        let fabric_port = fabric.next_port();
+        let fabric_end = VethEnd { name: format!("node{fabric_port}"), index: fabric_port, mac: fabric_mac(address) };
+        let node_end = VethEnd { name: "eth0".to_owned(), index: ETH0, mac: address_mac(address) };
+        let mut node = Self {
+            name: name.to_owned(),
+            address,
+            pods,
+            netns,
+            route,
+            addresses: PodAddresses::new(pods),
+            fabric_port,
+            next_port: FIRST_PORT,
+        };
+        fabric.route.request(&[links::add_veth(&fabric_end, &node_end, node.netns.fd()), links::set_forwarding(fabric_port)])?;
+        node.route.request(&[links::add_address(ETH0, address), links::set_forwarding(ETH0)])?;
+        node.route_over(fabric, fabric_port, ETH0)?;
+        Ok(node)
+    }
+
+    /// Sends the traffic between the node and the fabric over the given pair of interfaces, both ways.
+    pub(super) fn route_over(&mut self, fabric: &mut Fabric, fabric_port: u32, node_port: u32) -> Result<(), NetworkError> {
+        let direct = |destination: Ipv4Addr, interface, source| {
+            links::set_route(Route { destination: host(destination), interface, gateway: None, source: Some(source) })
+        };
+        self.route.request(&[
+            links::set_neighbour(node_port, fabric.address, fabric_mac(self.address)),
+            direct(fabric.address, node_port, self.address),
+            links::set_route(Route {
+                destination: ANYWHERE,
+                interface: node_port,
+                gateway: Some(fabric.address),
+                source: Some(self.address),
+            }),
+        ])?;
+        fabric.route.request(&[
+            links::set_neighbour(fabric_port, self.address, address_mac(self.address)),
+            direct(self.address, fabric_port, fabric.address),
+            links::set_route(Route {
+                destination: self.pods,
+                interface: fabric_port,
+                gateway: Some(self.address),
+                source: Some(fabric.address),
+            }),
+        ])
+    }
+
+    /// Joins a pod's namespace to the node; `pod_route` is a routing socket inside it.
+    pub(super) fn attach(&mut self, pod: &Netns, pod_route: &mut NetlinkSocket) -> Result<PodLink, NetworkError> {
+        let address =
+            self.addresses.allocate().ok_or_else(|| NetworkError::AddressesExhausted { node: self.name.clone(), range: self.pods })?;
+        let port = self.next_port;
+        self.next_port += 1;
+        let joined = self.attach_at(pod, pod_route, address, port);
+        if joined.is_err() {
+            self.addresses.release(address);
+        }
+        joined.map(|()| PodLink { address, port })
+    }
+
+    fn attach_at(&mut self, pod: &Netns, pod_route: &mut NetlinkSocket, address: Ipv4Addr, port: u32) -> Result<(), NetworkError> {
+        let node_end = VethEnd { name: format!("pod{port}"), index: port, mac: POD_GATEWAY_MAC };
+        let pod_end = VethEnd { name: "eth0".to_owned(), index: ETH0, mac: address_mac(address) };
+        self.route.request(&[
+            links::add_veth(&node_end, &pod_end, pod.fd()),
+            links::set_forwarding(port),
+            links::set_neighbour(port, address, pod_end.mac),
+            links::set_route(Route { destination: host(address), interface: port, gateway: None, source: Some(self.address) }),
+        ])?;
+        pod_route.request(&[
+            links::add_address(ETH0, address),
+            links::set_neighbour(ETH0, POD_GATEWAY, POD_GATEWAY_MAC),
+            links::set_route(Route { destination: host(POD_GATEWAY), interface: ETH0, gateway: None, source: Some(address) }),
+            links::set_route(Route { destination: ANYWHERE, interface: ETH0, gateway: Some(POD_GATEWAY), source: Some(address) }),
+        ])
+    }
+
+    /// Takes the node off the fabric.
+    pub(super) fn leave(self, fabric: &mut Fabric) -> Result<(), NetworkError> {
+        fabric.route.request(&[links::delete_link(self.fabric_port)])
+    }
+
+    pub(super) fn detach(&mut self, link: &PodLink) -> Result<(), NetworkError> {
+        self.addresses.release(link.address);
+        match self.route.request(&[links::delete_link(link.port)]) {
+            // The link goes with the pod's namespace when its last process was quicker.
+            Err(error) if error.errno() == Some(libc::ENODEV) => Ok(()),
+            outcome => outcome,
+        }
+    }
+}
+
+pub(super) fn host(address: Ipv4Addr) -> Ipv4Net {
+    Ipv4Net::new_assert(address, 32)
+}
+
+/// Locally administered addresses that show the IPv4 address they belong to, as Docker makes them.
+fn address_mac(address: Ipv4Addr) -> MacAddress {
+    let [a, b, c, d] = address.octets();
+    [0x02, 0x42, a, b, c, d]
+}
+
+/// The fabric's end of the link to the node with this address.
+fn fabric_mac(node: Ipv4Addr) -> MacAddress {
+    let [a, b, c, d] = node.octets();
+    [0x02, 0xfa, a, b, c, d]
+}
