@@ -65,14 +65,15 @@ pub(super) struct Route {
     pub(super) source: Option<Ipv4Addr>,
 }
 
-/// Makes a veth pair, both ends up: `near` in the namespace of the socket, `far` in `namespace`.
+/// Makes a veth pair: `near`, up, in the namespace of the socket; `far`, still down, in `namespace`.
 pub(super) fn add_veth(near: &VethEnd, far: &VethEnd, namespace: BorrowedFd<'_>) -> Message {
     let far_end = Attributes::new()
         .string(IFLA_IFNAME, &far.name)
         .bytes(IFLA_ADDRESS, &far.mac)
         .bytes(IFLA_NET_NS_FD, &namespace.as_raw_fd().to_ne_bytes());
-    // The peer's attribute starts with a whole `struct ifinfomsg`.
-    let mut peer = link_header(far.index, UP).to_vec();
+    // The peer's attribute starts with a whole `struct ifinfomsg`. It cannot be up yet: at that moment the kernel has not
+    // joined the two (ENOTCONN).
+    let mut peer = link_header(far.index, 0).to_vec();
     peer.extend_from_slice(far_end.as_bytes());
     let attributes = Attributes::new().string(IFLA_IFNAME, &near.name).bytes(IFLA_ADDRESS, &near.mac).nested(
         IFLA_LINKINFO,

@@ -82,7 +82,7 @@ impl Node {
             next_port: FIRST_PORT,
         };
         fabric.route.request(&[links::add_veth(&fabric_end, &node_end, node.netns.fd()), links::set_forwarding(fabric_port)])?;
-        node.route.request(&[links::add_address(ETH0, address), links::set_forwarding(ETH0)])?;
+        node.route.request(&[links::set_up(ETH0), links::add_address(ETH0, address), links::set_forwarding(ETH0)])?;
         node.route_over(fabric, fabric_port, ETH0)?;
         Ok(node)
     }
@@ -137,6 +137,7 @@ impl Node {
             links::set_route(Route { destination: host(address), interface: port, gateway: None, source: Some(self.address) }),
         ])?;
         pod_route.request(&[
+            links::set_up(ETH0),
             links::add_address(ETH0, address),
             links::set_neighbour(ETH0, POD_GATEWAY, POD_GATEWAY_MAC),
             links::set_route(Route { destination: host(POD_GATEWAY), interface: ETH0, gateway: None, source: Some(address) }),

@@ -1,0 +1,35 @@
+//! The data plane against the real kernel: every test makes a cluster network of its own, sends packets through it and
+//! looks at what arrives.
+//!
+//! The test binary enters a user namespace first, as the lab does, so it needs no root; that must happen before a second
+//! thread exists, hence no default test harness.
+
+mod cluster;
+mod pods;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+use nix::sched::{CloneFlags, unshare};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    if let Err(reason) = enter_user_namespace() {
+        eprintln!("skipped: no network namespaces on this machine: {reason}");
+        return ExitCode::SUCCESS;
+    }
+    let tests: Vec<Trial> = [pods::tests()].into_iter().flatten().collect();
+    libtest_mimic::run(&arguments, tests).exit_code()
+}
+
+/// Maps this user to root of a new user namespace; root may stay as it is where user namespaces are forbidden.
+fn enter_user_namespace() -> Result<(), String> {
+    let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
+    if let Err(errno) = unshare(CloneFlags::CLONE_NEWUSER) {
+        return if uid.is_root() { Ok(()) } else { Err(format!("unshare(CLONE_NEWUSER): {errno}")) };
+    }
+    let write = |path: &str, text: String| std::fs::write(path, text).map_err(|error| format!("{path}: {error}"));
+    write("/proc/self/setgroups", "deny".to_owned())?;
+    write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+    write("/proc/self/gid_map", format!("0 {gid} 1"))
+}
