@@ -1,1 +1,25 @@
-//! (being written)
+//! What a scenario is: the model of `scenario.yaml`, read strictly and with places, so that every mistake is told at once.
+//! Pure but for reading files.
+//!
+//! * [`yaml`] reads a tree with places, [`decode`] makes elements of it, [`problem`] is what can be wrong;
+//! * [`model`], [`probe`], [`expect`] are the elements; [`time`], [`bound`] and [`text`] their small languages;
+//! * [`plan`] is a scenario made ready for one gateway.
+
+pub mod bound;
+pub mod decode;
+pub mod expect;
+pub mod model;
+pub mod plan;
+pub mod probe;
+pub mod problem;
+pub mod text;
+pub mod time;
+pub mod yaml;
+
+pub use bound::Bound;
+pub use decode::Spanned;
+pub use expect::{Errno, Hop, Maker, ObjectName};
+pub use model::{Change, Level, Need, Scenario};
+pub use plan::{Plan, PlannedChange, PlannedLink, PlannedProbe, PlannedSettle};
+pub use problem::{Mistake, Problem};
+pub use time::{Scale, Times};
