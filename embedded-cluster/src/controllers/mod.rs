@@ -4,10 +4,28 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use tokio::task::JoinSet;
 
 use crate::network::NetworkPlan;
 use crate::store::Store;
+
+mod deployment;
+mod endpoints;
+pub(crate) mod events;
+mod garbage;
+mod namespace;
+mod network;
+mod network_policy;
+mod nodes;
+pub(crate) mod objects;
+pub(crate) mod pods;
+pub(crate) mod reconcile;
+mod replicaset;
+mod rollout;
+mod scheduler;
+mod selectors;
 
 /// Carries a plan out on the kernel; called again with every changed plan, never concurrently. The error is logged
 /// and the plan tried again with the next change or after a second.
@@ -23,6 +41,18 @@ pub struct ControllersConfig {
 }
 
 /// Starts every controller. They run until the set is dropped.
-pub fn spawn_all(_store: &Store, _config: ControllersConfig) -> JoinSet<()> {
-    JoinSet::new()
+pub fn spawn_all(store: &Store, config: ControllersConfig) -> JoinSet<()> {
+    let pods: objects::Objects<Pod> = objects::Objects::new(store);
+    let services: objects::Objects<Service> = objects::Objects::new(store);
+    let slices: objects::Objects<EndpointSlice> = objects::Objects::new(store);
+    let mut running = JoinSet::new();
+    running.spawn(namespace::run(store.clone(), config.ca_certificate));
+    running.spawn(deployment::run(store.clone(), pods.clone()));
+    running.spawn(replicaset::run(store.clone(), pods.clone()));
+    running.spawn(scheduler::run(store.clone(), pods.clone()));
+    running.spawn(endpoints::run(store.clone(), pods.clone(), services.clone(), slices.clone()));
+    running.spawn(nodes::run(store.clone(), pods.clone()));
+    running.spawn(garbage::run(store.clone()));
+    running.spawn(network::run(store.clone(), pods, services, slices, config.apply));
+    running
 }
