@@ -3,10 +3,12 @@
 
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
-use super::netlink::{Attributes, Message};
+use super::error::NetworkError;
+use super::netlink::{Attributes, Message, NetlinkSocket, attributes_in};
 
 pub(super) type MacAddress = [u8; 6];
 
@@ -20,6 +22,12 @@ const UP: u32 = libc::IFF_UP as u32;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_OPERSTATE: u16 = 16;
+/// `IF_OPER_UP` of RFC 2863.
+const OPERATIONAL: u8 = 6;
+const CARRIER_POLLS: u32 = 2000;
+const CARRIER_POLL_INTERVAL: Duration = Duration::from_millis(1);
+const LINK_HEADER: usize = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;
@@ -135,9 +143,30 @@ pub(super) fn set_neighbour(index: u32, address: Ipv4Addr, mac: MacAddress) -> M
     Message::new(format!("set neighbour {address} of interface {index}"), libc::RTM_NEWNEIGH, CREATE_OR_REPLACE, &header, &attributes)
 }
 
+/// Waits until the interface really transmits. The end of a veth pair that was set up first gets its queue only when the
+/// kernel has noticed the carrier ("link watch", deferred work); until then it drops all packets silently, and a lost SYN
+/// costs a second.
+pub(super) fn wait_until_active(socket: &mut NetlinkSocket, index: u32) -> Result<(), NetworkError> {
+    let action = format!("wait for the carrier of interface {index}");
+    let message = Message::new(&action, libc::RTM_GETLINK, 0, &link_header(index, 0), &Attributes::new());
+    for _ in 0..CARRIER_POLLS {
+        let mut active = false;
+        // Since Linux 6.8 the question itself makes the kernel catch up; older ones take some milliseconds.
+        socket.query(&message, |_, payload| {
+            let attributes = payload.get(LINK_HEADER..).unwrap_or_default();
+            active |= attributes_in(attributes).any(|(kind, value)| kind == IFLA_OPERSTATE && value == [OPERATIONAL]);
+        })?;
+        if active {
+            return Ok(());
+        }
+        std::thread::park_timeout(CARRIER_POLL_INTERVAL);
+    }
+    Err(NetworkError::Kernel { action, detail: None, source: std::io::ErrorKind::TimedOut.into() })
+}
+
 /// `struct ifinfomsg`: family, padding, type, index, flags, and which flags are meant.
-fn link_header(index: u32, flags: u32) -> [u8; 16] {
-    let mut header = [0; 16];
+fn link_header(index: u32, flags: u32) -> [u8; LINK_HEADER] {
+    let mut header = [0; LINK_HEADER];
     header[4..8].copy_from_slice(&index.to_ne_bytes());
     header[8..12].copy_from_slice(&flags.to_ne_bytes());
     header[12..16].copy_from_slice(&flags.to_ne_bytes());

@@ -83,6 +83,7 @@ impl Node {
         };
         fabric.route.request(&[links::add_veth(&fabric_end, &node_end, node.netns.fd()), links::set_forwarding(fabric_port)])?;
         node.route.request(&[links::set_up(ETH0), links::add_address(ETH0, address), links::set_forwarding(ETH0)])?;
+        links::wait_until_active(&mut fabric.route, fabric_port)?;
         node.route_over(fabric, fabric_port, ETH0)?;
         Ok(node)
     }
@@ -142,7 +143,8 @@ impl Node {
             links::set_neighbour(ETH0, POD_GATEWAY, POD_GATEWAY_MAC),
             links::set_route(Route { destination: host(POD_GATEWAY), interface: ETH0, gateway: None, source: Some(address) }),
             links::set_route(Route { destination: ANYWHERE, interface: ETH0, gateway: Some(POD_GATEWAY), source: Some(address) }),
-        ])
+        ])?;
+        links::wait_until_active(&mut self.route, port)
     }
 
     /// Takes the node off the fabric.

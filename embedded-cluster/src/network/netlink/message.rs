@@ -6,6 +6,8 @@ const MESSAGE_HEADER: usize = 16;
 const ATTRIBUTE_HEADER: usize = 4;
 /// `NLA_F_NESTED`, which nf_tables insists on for nested attributes.
 const NESTED: u16 = 1 << 15;
+/// The type less `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`.
+const KIND_MASK: u16 = (1 << 14) - 1;
 
 /// A list of attributes under construction.
 #[derive(Clone, Debug, Default)]
@@ -85,6 +87,18 @@ impl Attributes {
     }
 }
 
+/// The attributes in `bytes`, as type (without flags) and value; stops where they are cut off.
+pub(crate) fn attributes_in(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let length = usize::from(u16::from_ne_bytes(rest.get(0..2)?.try_into().ok()?));
+        let kind = u16::from_ne_bytes(rest.get(2..4)?.try_into().ok()?) & KIND_MASK;
+        let value = rest.get(ATTRIBUTE_HEADER..length)?;
+        rest = rest.get(length.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
 /// One request. `purpose` completes "cannot …" in errors.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
@@ -137,6 +151,9 @@ mod tests {
         assert_eq!(&bytes[4..8], b"lo\0\0");
         assert_eq!(bytes[8..10], 8u16.to_ne_bytes());
         assert_eq!(bytes.len(), 16);
+        let read: Vec<_> = attributes_in(bytes).collect();
+        assert_eq!(read, [(3, b"lo\0".as_slice()), (4, &7u32.to_ne_bytes())]);
+        assert_eq!(attributes_in(&bytes[..14]).count(), 1, "a cut-off attribute is not read");
     }
 
     #[test]

@@ -7,5 +7,5 @@
 mod message;
 mod socket;
 
-pub(super) use message::{Attributes, Message};
+pub(super) use message::{Attributes, Message, attributes_in};
 pub(super) use socket::NetlinkSocket;

@@ -4,7 +4,7 @@ use std::io;
 
 use netlink_sys::{Socket, SocketAddr};
 
-use super::Message;
+use super::{Message, attributes_in};
 use crate::network::error::NetworkError;
 
 const ERROR_MESSAGE: u16 = libc::NLMSG_ERROR as u16;
@@ -136,12 +136,12 @@ impl NetlinkSocket {
         }
     }
 
-    /// Requests a dump and hands each message (type and payload) to `each`. The kernel sends dumps in portions, a further
-    /// one whenever a portion was read.
-    pub(crate) fn dump(&mut self, message: &Message, mut each: impl FnMut(u16, &[u8])) -> Result<(), NetworkError> {
+    /// Requests one object, or with `NLM_F_DUMP` among the message's flags all of them (the kernel sends those in
+    /// portions, a further one whenever a portion was read), and hands each message (type and payload) to `each`.
+    pub(crate) fn query(&mut self, message: &Message, mut each: impl FnMut(u16, &[u8])) -> Result<(), NetworkError> {
         let sequence = self.next_sequence();
         let mut buffer = Vec::new();
-        message.encode(sequence, libc::NLM_F_DUMP as u16, &mut buffer);
+        message.encode(sequence, 0, &mut buffer);
         let failed = |source| NetworkError::Kernel { action: message.purpose.clone(), detail: None, source };
         self.socket.send(&buffer, 0).map_err(failed)?;
         let mut refused = None;
@@ -201,16 +201,8 @@ impl<'a> Reply<'a> {
         if self.flags & ATTRIBUTES_FOLLOW == 0 {
             return None;
         }
-        let mut rest = self.payload.get(4 + MESSAGE_HEADER..)?;
-        loop {
-            let length = usize::from(u16::from_ne_bytes(rest.get(0..2)?.try_into().ok()?));
-            let kind = u16::from_ne_bytes(rest.get(2..4)?.try_into().ok()?);
-            let value = rest.get(4..length)?;
-            if kind == EXPLANATION {
-                return Some(String::from_utf8_lossy(value).trim_end_matches('\0').to_owned());
-            }
-            rest = rest.get(length.next_multiple_of(4)..)?;
-        }
+        let (_, text) = attributes_in(self.payload.get(4 + MESSAGE_HEADER..)?).find(|(kind, _)| *kind == EXPLANATION)?;
+        Some(String::from_utf8_lossy(text).trim_end_matches('\0').to_owned())
     }
 }
 
