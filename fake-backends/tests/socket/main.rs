@@ -1,0 +1,13 @@
+//! What a client sees at its socket: bytes, FIN, RST, or nothing at all.
+
+mod admin;
+mod bodies;
+mod connections;
+mod deliveries;
+mod health;
+mod idle;
+mod journal;
+mod settings;
+mod tls;
+mod upstream;
+mod wire;
