@@ -25,3 +25,26 @@ pub struct Item {
     pub expected: String,
     pub observed: String,
 }
+
+/// Items that are named under the same element.
+#[derive(Debug)]
+pub(super) struct Items {
+    prefix: String,
+    items: Vec<Item>,
+}
+
+impl Items {
+    pub(super) fn under(prefix: impl Into<String>) -> Self {
+        Items { prefix: prefix.into(), items: Vec::new() }
+    }
+
+    /// `name` may be empty: then the element itself is meant.
+    pub(super) fn add(&mut self, name: &str, met: bool, expected: String, observed: String) {
+        let name = if name.is_empty() { self.prefix.clone() } else { format!("{}.{name}", self.prefix) };
+        self.items.push(Item { name, met, expected, observed });
+    }
+
+    pub(super) fn into_vec(self) -> Vec<Item> {
+        self.items
+    }
+}

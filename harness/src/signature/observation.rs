@@ -47,6 +47,9 @@ pub struct Observations {
     pub journal: Vec<JournalRecord>,
     /// Each hop that was tried, outermost first.
     pub hops: Vec<HopRecord>,
+    /// What the hop test concludes from them; `None` when hops were not tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_failing_hop: Option<crate::scenario::Hop>,
     /// Objects as the API server gave them at the end of the phase: Service, EndpointSlice, Pod, Ingress, NetworkPolicy,
     /// Deployment, Event… of the application's namespace, and the gateway's.
     pub objects: Vec<serde_json::Value>,
