@@ -2,6 +2,8 @@
 //!
 //! This test binary starts itself again with `backend` as its first argument, so that what is tested is always what was built.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::exit, reason = "a test that cannot go on has failed")]
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},

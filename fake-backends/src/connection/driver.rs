@@ -28,6 +28,8 @@ use crate::{
 /// How long a GOAWAY may take to be answered before the socket is closed all the same.
 const GOAWAY_PATIENCE: Duration = Duration::from_secs(1);
 
+const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
 /// How a connection ended, and the error that ended it.
 pub(crate) struct Outcome {
     pub(crate) ended: ConnectionEnd,
@@ -47,10 +49,12 @@ pub(crate) async fn drive<S: Transport>(
     let context = Context { shared: shared.clone(), state: state.clone(), role };
     let builder = builder(protocol, &shared.active().config.server);
     let service = service_fn(move |request| respond(context.clone(), request));
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(slot.observed(state.clone())), service).into_owned();
+    // Not `serve_connection_with_upgrades`: it forgets which protocol the builder was told to speak (hyper-util 0.1).
+    let connection = builder.serve_connection(TokioIo::new(slot.observed(state.clone())), service).into_owned();
     let mut connection = Box::pin(connection);
     let mut finishing = false;
     let mut patience: Option<idle_close::Due> = None;
+    let mut parse_error = None;
 
     let (ended, close, bytes) = loop {
         // The health port has no timers of its own.
@@ -98,7 +102,13 @@ pub(crate) async fn drive<S: Transport>(
             changed = settings.changed() => if changed.is_err() { break (ConnectionEnd::Shutdown, Close::Fin, Vec::new()) },
             result = connection.as_mut() => {
                 shared.answered(state.take_uncounted());
-                return ended_by_hyper(state, finishing, result);
+                let outcome = ended_by_hyper(state, finishing, result);
+                if outcome.ended == ConnectionEnd::ProtocolError && protocol == Protocol::Http1 && state.activity().bytes_out == 0 {
+                    // hyper says nothing to an HTTP/2 preface; HTTP/1.1 servers call it a bad request.
+                    parse_error = outcome.error;
+                    break (outcome.ended, Close::Fin, BAD_REQUEST.to_vec());
+                }
+                return outcome;
             }
         }
     };
@@ -111,7 +121,7 @@ pub(crate) async fn drive<S: Transport>(
         Some(stream) => close_stream(state, stream, close, &bytes).await.err().map(|error| error.to_string()),
         None => None,
     };
-    Outcome { ended, error }
+    Outcome { ended, error: parse_error.or(error) }
 }
 
 fn builder(protocol: Protocol, server: &Server) -> Builder<TokioExecutor> {

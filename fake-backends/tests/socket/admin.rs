@@ -66,7 +66,7 @@ async fn the_journal_is_paged_and_streamed() {
     let page = ask(&backend, "GET", &format!("/journal?since={next}"), "").await.json();
     assert_eq!(paths(&page), ["/two"]);
     drop(backend);
-    let (streamed, _) = stream.to_end().await;
+    let (streamed, _) = stream.until_end().await;
     let streamed = String::from_utf8(streamed).unwrap();
     assert!(streamed.contains("\"path\":\"/two\"") && !streamed.contains("/one"), "{streamed}");
 }

@@ -84,7 +84,7 @@ async fn the_nth_request_closes_every_connection(#[case] close: &str, #[case] en
         client.get("/").await;
         client.get("/").await;
         client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbody").await;
-        let (bytes, ended) = client.to_end().await;
+        let (bytes, ended) = client.until_end().await;
         assert_eq!((bytes, &ended), (Vec::new(), &end));
     }
 }

@@ -11,7 +11,7 @@ async fn received(delivery: &str, close: &str) -> (String, End) {
     let backend = backend(&format!("response: {{body: '{BODY}', delivery: {delivery}, delivery_close: {close}}}")).await;
     let mut client = Client::to(&backend).await;
     client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\nabc").await;
-    let (bytes, end) = client.to_end().await;
+    let (bytes, end) = client.until_end().await;
     let wanted = if close == "fin" { RequestEnd::ServerClosed } else { RequestEnd::ServerReset };
     let entries = backend.journal().read(Since::Seq(0)).entries;
     assert!(

@@ -78,7 +78,7 @@ async fn bytes_that_are_no_http_are_a_protocol_error() {
     let backend = backend("").await;
     let mut client = Client::to(&backend).await;
     client.send("\x16\x03\x01 this is no request\r\n\r\n").await;
-    client.to_end().await;
+    client.until_end().await;
     eventually("ended", || connections(&backend)[0].ended.is_some()).await;
     let connection = connections(&backend).remove(0);
     assert_eq!(connection.ended, Some(ConnectionEnd::ProtocolError));

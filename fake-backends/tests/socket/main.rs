@@ -1,5 +1,7 @@
 //! What a client sees at its socket: bytes, FIN, RST, or nothing at all.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 mod admin;
 mod bodies;
 mod connections;

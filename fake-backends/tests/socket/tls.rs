@@ -110,7 +110,7 @@ async fn plain_http_to_a_tls_port_gets_an_alert_or_a_400() {
     let backend = backend("tls: {}").await;
     let mut client = Client::to(&backend).await;
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").await;
-    let (bytes, _) = client.to_end().await;
+    let (bytes, _) = client.until_end().await;
     // An alert record (type 21, RFC 8446 section 5.1), or nothing where the close overtook it.
     assert!(bytes.first().is_none_or(|first| *first == 21), "{bytes:?}");
     assert_eq!(tls_outcome(&backend), Some(TlsOutcome::NotTls));
@@ -118,7 +118,7 @@ async fn plain_http_to_a_tls_port_gets_an_alert_or_a_400() {
     backend.set([("tls.plain_http", "bad_request")]).unwrap();
     let mut client = Client::to(&backend).await;
     client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").await;
-    let (bytes, end) = client.to_end().await;
+    let (bytes, end) = client.until_end().await;
     assert!(bytes.starts_with(b"HTTP/1.1 400 "), "{}", String::from_utf8_lossy(&bytes));
     assert_eq!(end, End::Fin);
 }

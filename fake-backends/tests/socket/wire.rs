@@ -114,7 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Everything up to the end of the connection, and the end.
-    pub async fn to_end(&mut self) -> (Vec<u8>, End) {
+    pub async fn until_end(&mut self) -> (Vec<u8>, End) {
         let mut bytes = Vec::new();
         let result: io::Result<usize> = timeout(PATIENCE, self.stream.read_to_end(&mut bytes)).await.expect("the connection stayed open");
         let end = match result {
@@ -125,7 +125,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     pub async fn end(&mut self) -> End {
-        let (bytes, end) = self.to_end().await;
+        let (bytes, end) = self.until_end().await;
         assert!(bytes.is_empty(), "unexpected {:?}", String::from_utf8_lossy(&bytes));
         end
     }
