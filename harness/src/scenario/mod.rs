@@ -3,20 +3,28 @@
 //!
 //! * [`yaml`] reads a tree with places, [`decode`] makes elements of it, [`problem`] is what can be wrong;
 //! * [`model`], [`probe`], [`expect`] are the elements; [`time`], [`bound`] and [`text`] their small languages;
-//! * [`plan`] is a scenario made ready for one gateway.
+//! * [`catalogue`] reads folders, [`app`] the healthy applications in them, [`check`] finds what contradicts itself;
+//! * [`plan`] is a scenario made ready for one gateway, [`planning`] makes it so, [`substitute`] fills in scaled times.
 
+pub mod app;
 pub mod bound;
+pub mod catalogue;
+pub mod check;
 pub mod decode;
 pub mod expect;
 pub mod model;
 pub mod plan;
+pub mod planning;
 pub mod probe;
 pub mod problem;
+pub mod substitute;
 pub mod text;
 pub mod time;
 pub mod yaml;
 
+pub use app::App;
 pub use bound::Bound;
+pub use catalogue::{Catalogue, Entry, LoadError};
 pub use decode::Spanned;
 pub use expect::{Errno, Hop, Maker, ObjectName};
 pub use model::{Change, Level, Need, Scenario};

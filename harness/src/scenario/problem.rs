@@ -236,13 +236,25 @@ impl Problems {
         self.add(span, Mistake::Contradiction { about: about.into(), label: label.into(), help: help.into() });
     }
 
+    /// A problem of another file that this one is read with.
+    pub fn add_elsewhere(&mut self, problem: Problem) {
+        self.found.push(problem);
+    }
+
+    /// A file that the YAML parser gave up on.
+    pub fn syntax(&mut self, error: &serde_saphyr::Error) {
+        let span = error.location().map_or(Span::default(), super::yaml::span_of);
+        // Without its own snippet: the diagnostic shows the place.
+        self.add(span, Mistake::Syntax { message: error.without_snippet().to_string() });
+    }
+
     pub fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
 
     /// In the order in which they stand in the file.
     pub fn into_sorted(mut self) -> Vec<Problem> {
-        self.found.sort_by_key(Problem::position);
+        self.found.sort_by_key(|problem| (problem.file().to_owned(), problem.position()));
         self.found
     }
 }

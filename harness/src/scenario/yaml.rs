@@ -66,6 +66,14 @@ impl Node {
         }
     }
 
+    /// Where it begins: for a mapping its first key, which a person sees, rather than the invisible begin of the block.
+    pub fn start(&self) -> Span {
+        match &self.value {
+            Yaml::Mapping(entries) => entries.first().map_or(self.span, |(key, _)| key.span),
+            _ => self.span,
+        }
+    }
+
     /// A mapping's value by key.
     pub fn get(&self, name: &str) -> Option<&Node> {
         match &self.value {

@@ -35,9 +35,8 @@ pub fn evaluate(index: usize, expected: &LogExpectation, observations: &Observat
 
 /// Whether one line has everything that is asked for.
 pub fn matches(expected: &LogExpectation, record: &LogRecord) -> bool {
-    let text = |wanted: &Option<TextMatch>, seen: Option<&str>| {
-        wanted.as_ref().is_none_or(|wanted| seen.is_some_and(|seen| wanted.matches(seen)))
-    };
+    let text =
+        |wanted: &Option<TextMatch>, seen: Option<&str>| wanted.as_ref().is_none_or(|wanted| seen.is_some_and(|seen| wanted.matches(seen)));
     let status = |seen: Option<u16>| expected.status.is_none_or(|wanted| seen == Some(wanted));
     let nginx_error = expected.errno.is_some() || expected.r#while.is_some() || expected.message.is_some() || expected.level.is_some();
     let envoy = expected.response_flags.is_some() || expected.response_code_details.is_some() || expected.transport_failure.is_some();
@@ -88,7 +87,10 @@ fn describe(expected: &LogExpectation) -> String {
         text("message", &expected.message),
         expected.level.as_ref().map(|level| format!("level {level}")),
         expected.upstream_status.as_ref().map(|tries| format!("upstream status {}", tries.join(", "))),
-        expected.response_flags.as_ref().map(|flags| format!("response flags {}", if flags.is_empty() { "-".to_owned() } else { flags.join(",") })),
+        expected
+            .response_flags
+            .as_ref()
+            .map(|flags| format!("response flags {}", if flags.is_empty() { "-".to_owned() } else { flags.join(",") })),
         text("response code details", &expected.response_code_details),
         text("transport failure", &expected.transport_failure),
         text("termination state", &expected.termination_state),

@@ -28,7 +28,11 @@ pub fn maker(record: &Record, observations: &Observations) -> Maker {
     // known, or by the application below HTTP (such as the 400 of a TLS server to plain HTTP).
     match upstream_status(record, observations) {
         Some(status) if Some(status) == record.status => {
-            if ENVOY_LOCAL_REPLIES.iter().any(|text| record.body.starts_with(text)) { Maker::Sidecar } else { Maker::Application }
+            if ENVOY_LOCAL_REPLIES.iter().any(|text| record.body.starts_with(text)) {
+                Maker::Sidecar
+            } else {
+                Maker::Application
+            }
         }
         _ => Maker::Gateway,
     }

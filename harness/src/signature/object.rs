@@ -88,9 +88,7 @@ fn holds(expected: &ObjectExpectation, found: &[&Value]) -> bool {
         && match expected.count {
             Some(bound) => bound.holds(found.len(), found.len()),
             // A path alone says that there is something there.
-            None => {
-                expected.equals.is_some() || expected.not_equals.is_some() || expected.text.is_some() || !found.is_empty()
-            }
+            None => expected.equals.is_some() || expected.not_equals.is_some() || expected.text.is_some() || !found.is_empty(),
         }
 }
 

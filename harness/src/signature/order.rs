@@ -34,7 +34,8 @@ pub fn evaluate(index: usize, expected: &OrderExpectation, observations: &Observ
     };
     let lined_up = failures.iter().filter(near).count();
     let bound = expected.share.unwrap_or(Bound::All);
-    let wanted = format!("{bound} of the failures of {} within {} of {}", expected.failures_of, format_duration(within), kinds.join(" or "));
+    let wanted =
+        format!("{bound} of the failures of {} within {} of {}", expected.failures_of, format_duration(within), kinds.join(" or "));
     let observed = format!("{} failures; {} such events", of(lined_up, failures.len()), moments.len());
     items.add("", !failures.is_empty() && bound.holds(lined_up, failures.len()), wanted, observed);
     items.into_vec().remove(0)
