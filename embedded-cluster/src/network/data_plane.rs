@@ -60,6 +60,7 @@ struct Inner {
 struct State {
     fabric: Fabric,
     nodes: BTreeMap<String, Node>,
+    plan: NetworkPlan,
     pods: BTreeMap<String, (String, PodLink)>,
 }
 
@@ -75,7 +76,7 @@ impl DataPlane {
         off_executor("make the fabric", move || {
             let fabric = Fabric::create(config.fabric_address)?;
             let netns = fabric.netns.clone();
-            let state = Mutex::new(State { fabric, nodes: BTreeMap::new(), pods: BTreeMap::new() });
+            let state = Mutex::new(State { fabric, nodes: BTreeMap::new(), plan: NetworkPlan::default(), pods: BTreeMap::new() });
             Ok(Self { inner: Arc::new(Inner { config, state, handles: RwLock::default(), fabric: netns }) })
         })
         .await
@@ -108,8 +109,8 @@ impl DataPlane {
     /// Makes Services, policies and links what `plan` says. Only differences to the last plan are sent to the kernel, as
     /// one atomic change per node; on an error nothing of that node has changed. Idempotent.
     pub async fn apply(&self, plan: &NetworkPlan) -> Result<(), NetworkError> {
-        let _ = (plan, &self.inner.config);
-        Ok(())
+        let plan = plan.clone();
+        self.change("apply the network plan", move |inner| inner.apply(plan)).await
     }
 
     /// The control plane's namespace, with the fabric address.
@@ -150,7 +151,11 @@ impl Inner {
         if let Some(node) = state.nodes.values().find(|node| node.pods.contains(&pods) || pods.contains(&node.pods)) {
             return Err(NetworkError::AddressInUse(node.pods.network()));
         }
-        let node = Node::join(&mut state.fabric, name, address, pods)?;
+        let mut node = Node::join(&mut state.fabric, name, address, pods)?;
+        if let Err(error) = node.apply(&self.config, &state.plan) {
+            node.leave(&mut state.fabric)?;
+            return Err(error);
+        }
         let netns = node.netns.clone();
         state.nodes.insert(name.to_owned(), node);
         write(&self.handles).nodes.insert(name.to_owned(), netns.clone());
@@ -188,6 +193,15 @@ impl Inner {
         state.pods.insert(pod_uid.to_owned(), (node_name.to_owned(), link));
         write(&self.handles).pods.insert(pod_uid.to_owned(), pod.clone());
         Ok(pod)
+    }
+
+    fn apply(&self, plan: NetworkPlan) -> Result<(), NetworkError> {
+        let mut state = lock(&self.state);
+        let state = &mut *state;
+        state.plan = plan;
+        // One node's failure is no reason to leave the others behind.
+        let outcomes: Vec<_> = state.nodes.values_mut().map(|node| node.apply(&self.config, &state.plan)).collect();
+        outcomes.into_iter().collect()
     }
 
     fn attached(&self, node: &str, pod_uid: &str) -> Result<Option<PodNetwork>, NetworkError> {

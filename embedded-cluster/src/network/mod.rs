@@ -9,8 +9,11 @@ mod model;
 mod namespace_setup;
 mod netlink;
 mod netns;
+mod nftables;
 mod node;
+mod policies;
 pub mod redirect;
+mod services;
 
 pub use data_plane::{DataPlane, DataPlaneConfig, PodNetwork};
 pub use error::NetworkError;

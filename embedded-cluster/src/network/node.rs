@@ -8,15 +8,22 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use super::addresses::PodAddresses;
+use super::data_plane::DataPlaneConfig;
 use super::error::NetworkError;
 use super::links::{self, MacAddress, Route, VethEnd};
+use super::model::NetworkPlan;
 use super::namespace_setup::{self, Role};
 use super::netlink::NetlinkSocket;
 use super::netns::Netns;
+use super::nftables::{self, Ruleset};
+use super::policies;
+use super::services::{self, ServiceSurroundings};
 
 /// The pod's side of its link has no other host on it; its gateway is an address that exists nowhere else, as with Calico.
 const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 const POD_GATEWAY_MAC: MacAddress = [0xee; 6];
+/// Everything of ours in a node's packet filter is in this table.
+const TABLE: &str = "cluster";
 /// Number of `eth0` in nodes and pods; loopback is 1.
 const ETH0: u32 = 2;
 /// Numbers from here on are those of the pods' links in a node and of the nodes' links in the fabric.
@@ -55,6 +62,9 @@ pub(super) struct Node {
     /// Number of this node's interface in the fabric.
     pub(super) fabric_port: u32,
     next_port: u32,
+    filter: NetlinkSocket,
+    /// What the kernel has; `None` before the first time.
+    rules: Option<Ruleset>,
 }
 
 /// A pod's link on its node's side.
@@ -68,6 +78,7 @@ impl Node {
     /// Makes the node's namespace and joins it to the fabric by a veth pair.
     pub(super) fn join(fabric: &mut Fabric, name: &str, address: Ipv4Addr, pods: Ipv4Net) -> Result<Self, NetworkError> {
         let (netns, route) = namespace_setup::create(&format!("node-{name}"), Role::Router)?;
+        let filter = netns.run_blocking(|| NetlinkSocket::open(libc::NETLINK_NETFILTER))??;
         let fabric_port = fabric.next_port();
         let fabric_end = VethEnd { name: format!("node{fabric_port}"), index: fabric_port, mac: fabric_mac(address) };
         let node_end = VethEnd { name: "eth0".to_owned(), index: ETH0, mac: address_mac(address) };
@@ -80,6 +91,8 @@ impl Node {
             addresses: PodAddresses::new(pods),
             fabric_port,
             next_port: FIRST_PORT,
+            filter,
+            rules: None,
         };
         fabric.route.request(&[links::add_veth(&fabric_end, &node_end, node.netns.fd()), links::set_forwarding(fabric_port)])?;
         node.route.request(&[links::set_up(ETH0), links::add_address(ETH0, address), links::set_forwarding(ETH0)])?;
@@ -145,6 +158,23 @@ impl Node {
             links::set_route(Route { destination: ANYWHERE, interface: ETH0, gateway: Some(POD_GATEWAY), source: Some(address) }),
         ])?;
         links::wait_until_active(&mut self.route, port)
+    }
+
+    /// Makes the node's packet filter carry out Services and policies, as one transaction.
+    pub(super) fn apply(&mut self, config: &DataPlaneConfig, plan: &NetworkPlan) -> Result<(), NetworkError> {
+        let mut wanted = Ruleset::default();
+        let surroundings =
+            ServiceSurroundings { node_address: self.address, pod_network: config.pod_network, service_network: config.service_network };
+        services::add_services(&mut wanted, surroundings, &plan.services);
+        policies::add_policies(&mut wanted, self.pods, &plan.isolations);
+        let changes = nftables::update(TABLE, self.rules.as_ref(), &wanted);
+        if let Err(error) = changes.commit(&mut self.filter) {
+            // Part of a very long change may have been made; the next one starts afresh.
+            self.rules = None;
+            return Err(error);
+        }
+        self.rules = Some(wanted);
+        Ok(())
     }
 
     /// Takes the node off the fabric.

@@ -6,6 +6,8 @@
 
 mod cluster;
 mod pods;
+mod policies;
+mod services;
 
 use std::process::ExitCode;
 
@@ -18,7 +20,7 @@ fn main() -> ExitCode {
         eprintln!("skipped: no network namespaces on this machine: {reason}");
         return ExitCode::SUCCESS;
     }
-    let tests: Vec<Trial> = [pods::tests()].into_iter().flatten().collect();
+    let tests: Vec<Trial> = [pods::tests(), services::tests(), policies::tests()].into_iter().flatten().collect();
     libtest_mimic::run(&arguments, tests).exit_code()
 }
 

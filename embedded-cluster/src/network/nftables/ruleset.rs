@@ -1,0 +1,189 @@
+//! What a table shall contain, and how to get it there from what it contains.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::batch::Batch;
+use super::expression::{Expression, Verdict};
+
+/// Content of one table of the family `ip`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(in crate::network) struct Ruleset {
+    pub(in crate::network) chains: BTreeMap<String, Chain>,
+    pub(in crate::network) sets: BTreeMap<String, NamedSet>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(in crate::network) struct Chain {
+    /// Where the kernel enters it; `None` for chains that others jump to.
+    pub(in crate::network) base: Option<BaseChain>,
+    pub(in crate::network) rules: Vec<Rule>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::network) struct BaseChain {
+    pub(in crate::network) kind: ChainKind,
+    pub(in crate::network) hook: Hook,
+    pub(in crate::network) priority: i32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::network) enum ChainKind {
+    Filter,
+    Nat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(in crate::network) enum Hook {
+    Prerouting = 0,
+    Input = 1,
+    Forward = 2,
+    Output = 3,
+    Postrouting = 4,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::network) struct Rule {
+    /// Why it is there: kept with the rule in the kernel, and named in errors.
+    pub(in crate::network) comment: String,
+    pub(in crate::network) expressions: Vec<Expression>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::network) struct NamedSet {
+    pub(in crate::network) key_length: u32,
+    pub(in crate::network) content: SetContent,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::network) enum SetContent {
+    Keys(BTreeSet<Vec<u8>>),
+    Verdicts(BTreeMap<Vec<u8>, Verdict>),
+    /// Filled by packets; keys are forgotten after this time.
+    Remembered(Duration),
+}
+
+impl Rule {
+    pub(in crate::network) fn new(comment: impl Into<String>, parts: impl IntoIterator<Item = Vec<Expression>>) -> Self {
+        Self { comment: comment.into(), expressions: parts.into_iter().flatten().collect() }
+    }
+}
+
+impl Ruleset {
+    pub(in crate::network) fn add_base_chain(&mut self, name: &str, base: BaseChain, rules: Vec<Rule>) {
+        self.chains.insert(name.to_owned(), Chain { base: Some(base), rules });
+    }
+
+    pub(in crate::network) fn add_chain(&mut self, name: impl Into<String>, rules: Vec<Rule>) {
+        self.chains.insert(name.into(), Chain { base: None, rules });
+    }
+}
+
+/// A table with this content, whatever it contained before.
+pub(in crate::network) fn replace(table: &str, wanted: &Ruleset) -> Batch {
+    let mut batch = Batch::new(table);
+    // Deleting what may not exist is an error, so it is made to exist first.
+    batch.add_table();
+    batch.delete_table();
+    batch.add_table();
+    difference(&mut batch, &Ruleset::default(), wanted);
+    batch
+}
+
+/// Changes a table that contains `present` to contain `wanted`. Empty where they are equal.
+pub(in crate::network) fn update(table: &str, present: Option<&Ruleset>, wanted: &Ruleset) -> Batch {
+    match present {
+        Some(present) if present.can_become(wanted) => {
+            let mut batch = Batch::new(table);
+            difference(&mut batch, present, wanted);
+            batch
+        }
+        _ => replace(table, wanted),
+    }
+}
+
+/// What is referred to is made before what refers to it, and goes after it.
+fn difference(batch: &mut Batch, present: &Ruleset, wanted: &Ruleset) {
+    let new = |name: &String| !present.chains.contains_key(name);
+    for (name, chain) in wanted.chains.iter().filter(|(name, _)| new(name)) {
+        batch.add_chain(name, chain.base);
+    }
+    for (name, set) in wanted.sets.iter().filter(|(name, _)| !present.sets.contains_key(*name)) {
+        batch.add_set(name, set);
+    }
+    for (name, chain) in &wanted.chains {
+        let before = present.chains.get(name).map(|old| old.rules.as_slice()).unwrap_or_default();
+        if before == chain.rules {
+            continue;
+        }
+        if !before.is_empty() {
+            batch.flush_chain(name);
+        }
+        for rule in &chain.rules {
+            batch.add_rule(name, rule);
+        }
+    }
+    for (name, set) in &wanted.sets {
+        change_elements(batch, name, present.sets.get(name), set);
+    }
+    let gone: Vec<&String> = present.chains.keys().filter(|name| !wanted.chains.contains_key(*name)).collect();
+    for name in &gone {
+        batch.flush_chain(name);
+    }
+    for name in present.sets.keys().filter(|name| !wanted.sets.contains_key(*name)) {
+        batch.delete_set(name);
+    }
+    for name in gone {
+        batch.delete_chain(name);
+    }
+}
+
+fn change_elements(batch: &mut Batch, name: &str, present: Option<&NamedSet>, wanted: &NamedSet) {
+    match (&wanted.content, present.map(|set| &set.content)) {
+        (SetContent::Keys(wanted), before) => {
+            let none = BTreeSet::new();
+            let before = if let Some(SetContent::Keys(keys)) = before { keys } else { &none };
+            batch.delete_elements(name, before.difference(wanted).map(|key| (key.as_slice(), None)));
+            batch.add_elements(name, wanted.difference(before).map(|key| (key.as_slice(), None)));
+        }
+        (SetContent::Verdicts(wanted), before) => {
+            let none = BTreeMap::new();
+            let before = if let Some(SetContent::Verdicts(map)) = before { map } else { &none };
+            batch.delete_elements(
+                name,
+                before
+                    .iter()
+                    .filter(|(key, verdict)| wanted.get(*key) != Some(verdict))
+                    .map(|(key, verdict)| (key.as_slice(), Some(verdict))),
+            );
+            batch.add_elements(
+                name,
+                wanted
+                    .iter()
+                    .filter(|(key, verdict)| before.get(*key) != Some(verdict))
+                    .map(|(key, verdict)| (key.as_slice(), Some(verdict))),
+            );
+        }
+        (SetContent::Remembered(_), _) => {}
+    }
+}
+
+impl Ruleset {
+    /// Whether a difference can be made; otherwise a set of another kind, or a chain at another hook, has the same name.
+    fn can_become(&self, wanted: &Self) -> bool {
+        self.chains.iter().all(|(name, chain)| wanted.chains.get(name).is_none_or(|new| new.base == chain.base))
+            && self.sets.iter().all(|(name, set)| wanted.sets.get(name).is_none_or(|new| new.is_like(set)))
+    }
+}
+
+impl NamedSet {
+    /// Whether one can become the other by changing elements.
+    fn is_like(&self, other: &Self) -> bool {
+        self.key_length == other.key_length
+            && match (&self.content, &other.content) {
+                (SetContent::Remembered(one), SetContent::Remembered(another)) => one == another,
+                (one, another) => std::mem::discriminant(one) == std::mem::discriminant(another),
+            }
+    }
+}

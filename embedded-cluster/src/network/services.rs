@@ -1,0 +1,203 @@
+//! Services as kube-proxy carries them out: the destination of a connection to a ClusterIP or NodePort is translated to
+//! a random endpoint; without endpoints it is rejected.
+//!
+//! The layout follows kube-proxy's nftables mode: one map from (address, protocol, port) to the Service's chain, so that
+//! the cost for a packet does not grow with the number of Services, and a change touches only what changed. Where modes
+//! differ: connections to a ClusterIP's port that the Service does not have, and to ClusterIPs that no Service has, are
+//! dropped (a time-out for the client, which is how it ends in iptables mode too, kind's default).
+//!
+//! Translation is decided once, on a connection's first packet; the kernel's connection tracking repeats it for all
+//! others. So established connections stay with their endpoint when endpoints change, as in any cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use super::model::{Protocol, ServicePort};
+use super::nftables::{
+    BaseChain, ChainKind, Comparison, Expression, Hook, NamedSet, Register, Rule, Ruleset, Set, SetContent, Verdict,
+    connection_was_redirected, destination, destination_in, new_connection, not_source_in, original_destination, service_key, source,
+};
+
+/// `dstnat` and `srcnat` of the nft tool.
+const DESTINATION_NAT: i32 = -100;
+const SOURCE_NAT: i32 = 100;
+/// kube-proxy's choice for its filter chains: before policies.
+const BEFORE_POLICIES: i32 = -110;
+
+const SERVICES: &str = "services";
+const REJECTED: &str = "rejected-services";
+const HAIRPINS: &str = "hairpins";
+const KEY: Register = Register(0);
+const ENDPOINT_NUMBER: Register = Register(3);
+/// Address and port, in two consecutive registers.
+const ENDPOINT_ADDRESS: Register = Register(4);
+const ENDPOINT_PORT: Register = Register(5);
+const CLIENT: Register = Register(6);
+
+/// What a node needs to know besides the Services.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ServiceSurroundings {
+    pub(super) node_address: Ipv4Addr,
+    pub(super) pod_network: Ipv4Net,
+    pub(super) service_network: Ipv4Net,
+}
+
+pub(super) fn add_services(rules: &mut Ruleset, surroundings: ServiceSurroundings, services: &[ServicePort]) {
+    let mut chains_by_key = BTreeMap::new();
+    let mut rejected = BTreeSet::new();
+    let mut hairpins = BTreeSet::new();
+    for service in services {
+        let keys = [Some((service.cluster_ip, service.port)), service.node_port.map(|port| (surroundings.node_address, port))];
+        let keys = keys.into_iter().flatten().map(|(address, port)| key(address, service.protocol, port));
+        if service.endpoints.is_empty() {
+            rejected.extend(keys);
+            continue;
+        }
+        let chain = add_service_chain(rules, service);
+        chains_by_key.extend(keys.map(|key| (key, Verdict::Goto(chain.clone()))));
+        hairpins.extend(service.endpoints.iter().map(|(address, _)| [address.octets(), address.octets()].concat()));
+    }
+    rules.sets.insert(SERVICES.to_owned(), NamedSet { key_length: 12, content: SetContent::Verdicts(chains_by_key) });
+    rules.sets.insert(REJECTED.to_owned(), NamedSet { key_length: 12, content: SetContent::Keys(rejected) });
+    rules.sets.insert(HAIRPINS.to_owned(), NamedSet { key_length: 8, content: SetContent::Keys(hairpins) });
+    add_translation(rules, surroundings);
+    add_rejection(rules, surroundings);
+}
+
+fn add_translation(rules: &mut Ruleset, surroundings: ServiceSurroundings) {
+    let to_service = || {
+        Rule::new("translate connections to Services", [service_key(KEY), vec![Expression::Decide { key: KEY, map: SERVICES.to_owned() }]])
+    };
+    let nat = |hook, priority| BaseChain { kind: ChainKind::Nat, hook, priority };
+    rules.add_base_chain("nat-prerouting", nat(Hook::Prerouting, DESTINATION_NAT), vec![to_service()]);
+    // What the node's own processes send passes no prerouting hook.
+    rules.add_base_chain("nat-output", nat(Hook::Output, DESTINATION_NAT), vec![to_service()]);
+
+    let pair = Register(KEY.0 + 1);
+    let hairpin = Expression::Contained { key: KEY, set: Set::Named(HAIRPINS.to_owned()) };
+    let masquerade = |comment: &str, condition: Vec<Expression>| {
+        Rule::new(comment, [connection_was_redirected(), condition, vec![Expression::Counter, Expression::Masquerade]])
+    };
+    rules.add_base_chain(
+        "nat-postrouting",
+        nat(Hook::Postrouting, SOURCE_NAT),
+        vec![
+            // The pod would see a packet from its own address and answer itself over loopback.
+            masquerade("masquerade pods that reach themselves by a Service", vec![source(KEY), destination(pair), hairpin]),
+            // The endpoint may be on another node, which must not answer the client directly.
+            masquerade("masquerade connections to NodePorts", original_destination(surroundings.node_address)),
+            masquerade("masquerade connections from outside to ClusterIPs", not_source_in(surroundings.pod_network)),
+        ],
+    );
+}
+
+fn add_rejection(rules: &mut Ruleset, surroundings: ServiceSurroundings) {
+    let reject = || {
+        Rule::new(
+            "reject connections to Services without endpoints",
+            [
+                new_connection(),
+                service_key(KEY),
+                vec![
+                    Expression::Contained { key: KEY, set: Set::Named(REJECTED.to_owned()) },
+                    Expression::Counter,
+                    Expression::RejectPortUnreachable,
+                ],
+            ],
+        )
+    };
+    // What was translated no longer has a ClusterIP here.
+    let unallocated = || {
+        let dropped = vec![Expression::Counter, Expression::Verdict(Verdict::Drop)];
+        Rule::new("drop what no Service takes", [destination_in(surroundings.service_network), dropped])
+    };
+    let filter = |hook| BaseChain { kind: ChainKind::Filter, hook, priority: BEFORE_POLICIES };
+    rules.add_base_chain("reject-input", filter(Hook::Input), vec![reject()]);
+    rules.add_base_chain("reject-forward", filter(Hook::Forward), vec![reject(), unallocated()]);
+    rules.add_base_chain("reject-output", filter(Hook::Output), vec![reject(), unallocated()]);
+}
+
+/// Adds the chain that chooses an endpoint, and returns its name.
+fn add_service_chain(rules: &mut Ruleset, service: &ServicePort) -> String {
+    let chain = format!("service-{}-{}-{}", service.cluster_ip, protocol_name(service.protocol), service.port);
+    let mut chain_rules = Vec::new();
+    if let Some(timeout) = service.client_affinity {
+        for (address, port) in &service.endpoints {
+            // Named by its time-out too: a set's time-out cannot be changed.
+            let seen = format!("clients-{chain}-{address}-{port}-{}", timeout.as_millis());
+            rules.sets.insert(seen.clone(), NamedSet { key_length: 4, content: SetContent::Remembered(timeout) });
+            let remember = Expression::Remember { key: CLIENT, set: seen.clone(), timeout };
+            let endpoint_chain = format!("{chain}-{address}-{port}");
+            rules.add_chain(
+                &endpoint_chain,
+                vec![Rule::new(
+                    format!("{}: remember the client", service.name),
+                    [vec![source(CLIENT), remember], to_endpoint(*address, *port)],
+                )],
+            );
+            chain_rules.push(Rule::new(
+                format!("{}: clients of {address}:{port}", service.name),
+                [vec![
+                    source(CLIENT),
+                    Expression::Contained { key: CLIENT, set: Set::Named(seen) },
+                    Expression::Verdict(Verdict::Goto(endpoint_chain)),
+                ]],
+            ));
+        }
+        for (index, (address, port)) in service.endpoints.iter().enumerate() {
+            // Each takes its share of what those before it left; the last takes all.
+            let remaining = (service.endpoints.len() - index) as u32;
+            let chosen = vec![
+                Expression::Random { modulus: remaining, into: ENDPOINT_NUMBER },
+                Expression::Compare { register: ENDPOINT_NUMBER, comparison: Comparison::Equal, value: vec![0; 4] },
+                Expression::Verdict(Verdict::Goto(format!("{chain}-{address}-{port}"))),
+            ];
+            chain_rules.push(Rule::new(format!("{}: new clients to {address}:{port}", service.name), [chosen]));
+        }
+    } else {
+        chain_rules.push(Rule::new(service.name.clone(), [to_random_endpoint(service)]));
+    }
+    rules.add_chain(chain.clone(), chain_rules);
+    chain
+}
+
+fn to_random_endpoint(service: &ServicePort) -> Vec<Expression> {
+    let elements = (0u32..)
+        .zip(&service.endpoints)
+        .map(|(number, (address, port))| (number.to_ne_bytes().to_vec(), [address.octets(), port_register(*port)].concat()))
+        .collect();
+    let map = Set::Anonymous { key_length: 4, data_length: Some(8), elements };
+    vec![
+        Expression::Counter,
+        Expression::Random { modulus: service.endpoints.len() as u32, into: ENDPOINT_NUMBER },
+        Expression::Lookup { key: ENDPOINT_NUMBER, map, into: ENDPOINT_ADDRESS },
+        Expression::TranslateDestination { address: ENDPOINT_ADDRESS, port: ENDPOINT_PORT },
+    ]
+}
+
+fn to_endpoint(address: Ipv4Addr, port: u16) -> Vec<Expression> {
+    vec![
+        Expression::Immediate { into: ENDPOINT_ADDRESS, value: address.octets().to_vec() },
+        Expression::Immediate { into: ENDPOINT_PORT, value: port.to_be_bytes().to_vec() },
+        Expression::TranslateDestination { address: ENDPOINT_ADDRESS, port: ENDPOINT_PORT },
+    ]
+}
+
+/// A port at the start of a register, padded.
+fn port_register(port: u16) -> [u8; 4] {
+    let [high, low] = port.to_be_bytes();
+    [high, low, 0, 0]
+}
+
+fn key(address: Ipv4Addr, protocol: Protocol, port: u16) -> Vec<u8> {
+    [address.octets(), [protocol.number(), 0, 0, 0], port_register(port)].concat()
+}
+
+fn protocol_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    }
+}
