@@ -1,18 +1,46 @@
 //! `gatelab gateway-agent`: an ingress controller that runs one real gateway.
+//!
+//! It follows the Kubernetes API, makes the gateway's configuration, puts it in force, and knows which objects the running configuration
+//! reflects. Its own lines on standard error begin with [`crate::AGENT_PREFIX`]; everything else in the pod's log is the gateway's.
 
-use std::{path::PathBuf, process::ExitCode};
+mod events;
+pub(crate) mod gateway;
+pub(crate) mod health;
+mod reconcile;
+mod status;
+mod watch;
 
-use crate::GatewayKind;
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use kube::Client;
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(crate) use gateway::{ApplyError, Binary, Gateway, write_atomically};
+pub use gateway::{Files, GatewayError};
+use health::Health;
+use reconcile::Reconciler;
+pub use status::Status;
+use watch::Following;
+
+use crate::{
+    AGENT_PREFIX, EffectiveSettings, GatewayKind, HEALTH_PORT,
+    envoy::EnvoyGateway,
+    fetch::{FetchError, version},
+    nginx::{self, NginxGateway},
+};
 
 /// Arguments of `gatelab gateway-agent`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct AgentArgs {
-    /// `status` prints, as JSON, what the running configuration reflects, and exits.
     #[command(subcommand)]
     pub command: Option<AgentCommand>,
     /// The gateway to run.
-    #[arg(long)]
-    pub gateway: Option<GatewayKind>,
+    #[arg(long, default_value = "nginx")]
+    pub gateway: GatewayKind,
     /// Its binary.
     #[arg(long)]
     pub binary: Option<PathBuf>,
@@ -20,7 +48,7 @@ pub struct AgentArgs {
     #[arg(long)]
     pub library_path: Vec<PathBuf>,
     /// Folder for generated configuration and state.
-    #[arg(long, default_value = "/tmp/gateway")]
+    #[arg(long, default_value = "/tmp/gateway", global = true)]
     pub state: PathBuf,
     /// Port for HTTP.
     #[arg(long, default_value_t = 80)]
@@ -28,24 +56,114 @@ pub struct AgentArgs {
     /// Port for HTTPS.
     #[arg(long, default_value_t = 443)]
     pub https_port: u16,
+    /// Port for `/healthz`.
+    #[arg(long, default_value_t = HEALTH_PORT)]
+    pub health_port: u16,
 }
 
 /// What else the agent's binary does.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum AgentCommand {
-    /// Print what the running configuration reflects.
+    /// Print, as JSON, which objects the running configuration reflects.
     Status,
 }
 
 /// Why the agent stopped.
 #[derive(Debug, thiserror::Error)]
-pub enum AgentError {}
+pub enum AgentError {
+    #[error(transparent)]
+    Binary(#[from] FetchError),
+    #[error("no {gateway} to run: name it with --binary, or put it on PATH")]
+    NoBinary { gateway: GatewayKind },
+    #[error("cannot use the Kubernetes API: {0}")]
+    Api(#[from] kube::Error),
+    #[error("cannot find the Kubernetes API: {0}")]
+    Config(#[from] kube::config::InferConfigError),
+    #[error("cannot {attempt}: {source}")]
+    Io { attempt: String, source: std::io::Error },
+    #[error("the gateway cannot be started: {0}")]
+    Start(String),
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+}
 
-/// Runs the agent until it is told to stop.
+/// Writes a line of the agent's own to standard error.
+pub(crate) fn log(message: &str) {
+    let mut stderr = std::io::stderr().lock();
+    for line in message.lines() {
+        // With nobody reading there is nothing to be done about it.
+        let _ = writeln!(stderr, "{AGENT_PREFIX}{line}");
+    }
+}
+
+/// Runs the agent until SIGTERM or SIGINT, or prints its status.
 ///
 /// # Errors
-/// When the gateway cannot be started, or stops by itself.
+/// When the gateway cannot be started or ends by itself, or the API cannot be found.
 pub async fn run(arguments: AgentArgs) -> Result<ExitCode, AgentError> {
-    let _ = arguments;
+    match arguments.command {
+        Some(AgentCommand::Status) => print_status(&arguments.state),
+        None => serve(arguments).await,
+    }
+}
+
+fn print_status(state: &Path) -> Result<ExitCode, AgentError> {
+    let path = status::path(state);
+    let text = std::fs::read_to_string(&path)
+        .map_err(|source| AgentError::Io { attempt: format!("read {} (no agent has written it yet)", path.display()), source })?;
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{text}").map_err(|source| AgentError::Io { attempt: "write to standard output".to_owned(), source })?;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(arguments: AgentArgs) -> Result<ExitCode, AgentError> {
+    let io = |attempt: String| move |source| AgentError::Io { attempt, source };
+    // First of all: as process 1 of a container, a signal without a handler is ignored (pid_namespaces(7)).
+    let mut terminate = signal(SignalKind::terminate()).map_err(io("listen for SIGTERM".to_owned()))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(io("listen for SIGINT".to_owned()))?;
+    let kind = arguments.gateway;
+    let path = arguments.binary.clone().or_else(|| crate::fetch::locate(kind.name())).ok_or(AgentError::NoBinary { gateway: kind })?;
+    let version = version::ask(kind, &path, &arguments.library_path)?;
+    let binary = Binary { path, library_path: version::library_path_value(&arguments.library_path) };
+    std::fs::create_dir_all(&arguments.state).map_err(io(format!("create {}", arguments.state.display())))?;
+    let health = Health::serve(arguments.health_port).await.map_err(io(format!("listen on port {}", arguments.health_port)))?;
+    log(&format!("{kind} {version}, with the defaults of {}", kind.follows()));
+
+    let client = Client::try_default().await?;
+    let following = Following::start(&client).await;
+    let settings = crate::model::build(kind, &following.objects()).global;
+    let gateway = gateway(kind, &arguments, &version, binary, &settings);
+    let mut reconciler = Reconciler::new(client, following, gateway, kind, version, arguments.state.clone(), health);
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    tokio::select! {
+        error = reconciler.run() => return Err(error),
+        () = stop => {}
+    }
+    log("told to stop: letting requests in flight finish");
+    reconciler.quit().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn gateway(kind: GatewayKind, arguments: &AgentArgs, version: &str, binary: Binary, settings: &EffectiveSettings) -> Box<dyn Gateway> {
+    match kind {
+        GatewayKind::Nginx => Box::new(NginxGateway::new(
+            binary,
+            nginx::Layout {
+                state: arguments.state.clone(),
+                http_port: arguments.http_port,
+                https_port: arguments.https_port,
+                version: version::numbers(version).unwrap_or_default(),
+                root: nix::unistd::Uid::effective().is_root(),
+                open_files: nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).map_or(1024, |(_, hard)| hard),
+            },
+        )),
+        GatewayKind::Envoy => {
+            Box::new(EnvoyGateway::new(binary, arguments.state.clone(), arguments.http_port, arguments.https_port, settings.workers))
+        }
+    }
 }

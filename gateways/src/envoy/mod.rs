@@ -2,6 +2,8 @@
 
 mod access_log;
 mod flags;
+mod process;
 
 pub use access_log::EnvoyAccess;
 pub use flags::ResponseFlag;
+pub(crate) use process::EnvoyGateway;

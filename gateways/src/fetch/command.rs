@@ -84,7 +84,7 @@ pub(super) fn describe(command: &Command) -> String {
 }
 
 /// Finds a program on PATH or in the folders where distributions put administrators' programs, which an ordinary user's PATH lacks.
-pub(super) fn locate(program: &str) -> Option<std::path::PathBuf> {
+pub(crate) fn locate(program: &str) -> Option<std::path::PathBuf> {
     use std::os::unix::fs::PermissionsExt;
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)

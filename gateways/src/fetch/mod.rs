@@ -9,6 +9,7 @@ mod wheel;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use command::locate;
 pub use error::FetchError;
 
 use crate::GatewayKind;

@@ -25,7 +25,7 @@ pub(crate) fn library_path_value(folders: &[PathBuf]) -> Option<OsString> {
 }
 
 /// Runs the binary for its version; an error when it does not run, is another program, or is too old.
-pub(super) fn ask(kind: GatewayKind, binary: &Path, library_path: &[PathBuf]) -> Result<String, FetchError> {
+pub(crate) fn ask(kind: GatewayKind, binary: &Path, library_path: &[PathBuf]) -> Result<String, FetchError> {
     let unusable = |reason: String| FetchError::Unusable { kind, path: binary.to_owned(), reason };
     let mut command = Command::new(binary);
     command.arg(match kind {

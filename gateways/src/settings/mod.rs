@@ -6,13 +6,13 @@
 
 mod annotations;
 mod defaults;
-mod duration;
+pub(crate) mod duration;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub use annotations::{AnnotationProblem, ingress_overrides, service_overrides};
+pub use annotations::{AnnotationProblem, ingress_overrides, redirects_to_https, service_overrides};
 
 /// What a person may set. Strict: an unknown key is an error. Durations are written `500ms`, `5s`, `1m30s`, `1h`; sizes `4k`, `1m`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -285,4 +285,4 @@ impl Settings {
 /// The annotations of one object.
 pub type Annotations = BTreeMap<String, String>;
 
-mod size;
+pub(crate) mod size;
