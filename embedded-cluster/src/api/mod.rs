@@ -1,9 +1,30 @@
 //! The API server: the store over HTTPS, as kube-apiserver serves it.
 
+mod admission;
+mod body;
 mod certificates;
+mod convert;
+mod custom;
+mod discovery;
+mod fields;
 mod identity;
+mod kinds;
+mod openapi;
+mod patch;
+mod query;
+mod read;
+mod respond;
+mod route;
 mod router;
+mod selector;
 mod server;
+mod status;
+mod streams;
+mod subresources;
+mod table;
+mod validation;
+mod watch;
+mod write;
 
 pub use certificates::{CertificateError, Certificates, ClientCertificate};
 pub use identity::{Identity, TokenIssuer};

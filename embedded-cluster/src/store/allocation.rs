@@ -93,6 +93,34 @@ pub(super) fn allocate(services: &Table, service: &mut Value) -> Result<(), Faul
     Ok(())
 }
 
+/// What an update that says nothing of them keeps: the address, and the node ports of ports that are still there
+/// (kube-apiserver's `patchAllocatedValues`).
+pub(crate) fn keep_allocated(resource: &super::Resource, old: &Value, next: &mut Value) {
+    if !(resource.group.is_empty() && resource.plural == "services") {
+        return;
+    }
+    let kind = |service: &Value| service["spec"]["type"].as_str().unwrap_or("ClusterIP").to_owned();
+    if kind(old) == "ExternalName" || kind(next) == "ExternalName" {
+        return;
+    }
+    if next["spec"]["clusterIP"].as_str().is_none_or(str::is_empty) {
+        for field in ["clusterIP", "clusterIPs"] {
+            if let Some(value) = old["spec"].get(field) {
+                next["spec"][field] = value.clone();
+            }
+        }
+    }
+    let identity = |port: &Value| (port["port"].as_u64(), port["protocol"].as_str().unwrap_or("TCP").to_owned());
+    let had: Vec<_> = old["spec"]["ports"].as_array().into_iter().flatten().map(|p| (identity(p), p["nodePort"].clone())).collect();
+    for port in next["spec"]["ports"].as_array_mut().into_iter().flatten() {
+        if port["nodePort"].as_u64().unwrap_or(0) == 0
+            && let Some((_, node_port)) = had.iter().find(|(id, node_port)| *id == identity(port) && !node_port.is_null())
+        {
+            port["nodePort"] = node_port.clone();
+        }
+    }
+}
+
 fn is_same(a: &Value, b: &Value) -> bool {
     ["name", "namespace"].iter().all(|field| a["metadata"][field] == b["metadata"][field])
 }

@@ -4,4 +4,4 @@ use serde_json::Value;
 
 use super::Resource;
 
-pub(super) fn apply(_resource: &Resource, _object: &mut Value) {}
+pub(crate) fn apply(_resource: &Resource, _object: &mut Value) {}

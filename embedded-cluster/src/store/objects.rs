@@ -370,6 +370,13 @@ impl Store {
         }
     }
 
+    /// The newest version at which a reader that has seen all up to `version` has missed nothing of a resource.
+    pub(super) fn caught_up(&self, resource: &ResourceKey, version: u64) -> u64 {
+        let state = self.lock();
+        let missed = state.shards.get(resource).is_some_and(|shard| shard.newest() > version);
+        if missed { version } else { state.version.max(version) }
+    }
+
     /// The version of the newest write.
     pub fn resource_version(&self) -> u64 {
         self.lock().version
@@ -472,7 +479,7 @@ fn pod_grace(pod: &Value, requested: Option<i64>) -> i64 {
     }
 }
 
-fn keep_system_metadata(current: &Value, next: &mut Value) {
+pub(crate) fn keep_system_metadata(current: &Value, next: &mut Value) {
     for kept in ["uid", "creationTimestamp", "name", "namespace", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         match current["metadata"].get(kept) {
             Some(value) => next["metadata"][kept] = value.clone(),
@@ -516,7 +523,7 @@ fn resource_key(resource: &Resource) -> ResourceKey {
     (resource.group.clone(), resource.plural.clone())
 }
 
-pub(super) fn group_suffix(resource: &Resource) -> String {
+fn group_suffix(resource: &Resource) -> String {
     if resource.group.is_empty() { String::new() } else { format!(".{}", resource.group) }
 }
 

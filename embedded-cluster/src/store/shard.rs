@@ -76,6 +76,10 @@ impl Shard {
         }
     }
 
+    pub fn newest(&self) -> u64 {
+        self.history.back().map_or(self.forgotten, |change| change.version)
+    }
+
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.signal.subscribe()
     }
@@ -119,8 +123,9 @@ impl Changes {
         }
     }
 
-    /// Everything up to this version has been returned, or is none of this resource's.
-    pub fn position(&self) -> u64 {
+    /// Everything up to this version has been returned, or is none of this resource's: a watch may go on from here.
+    pub fn position(&mut self) -> u64 {
+        self.after = self.store.caught_up(&self.resource, self.after);
         self.after
     }
 }

@@ -1,0 +1,32 @@
+//! Server-side apply.
+
+use serde_json::Value;
+
+use super::super::route::Target;
+use super::super::router::Call;
+use super::super::status::Refusal;
+use super::super::fields;
+
+pub(super) fn apply(call: &Call, target: &Target, current: &Value, config: &Value) -> Result<Value, Refusal> {
+    let manager = manager(call)?;
+    let force = call.query.flag("force");
+    fields::apply(&target.kind, target.sub, &manager, force, Some(current), config)
+}
+
+/// What applying to nothing makes.
+pub(super) fn create(call: &Call, target: &Target, config: &Value) -> Result<Value, Refusal> {
+    let manager = manager(call)?;
+    let mut config = config.clone();
+    if config["metadata"]["name"].is_null()
+        && let Some(name) = &target.name
+    {
+        config["metadata"]["name"] = name.clone().into();
+    }
+    fields::apply(&target.kind, target.sub, &manager, true, None, &config)
+}
+
+fn manager(call: &Call) -> Result<String, Refusal> {
+    call.query.get("fieldManager").map(str::to_owned).ok_or_else(|| {
+        Refusal::bad_request("PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch")
+    })
+}

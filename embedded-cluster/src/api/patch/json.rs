@@ -1,0 +1,78 @@
+//! JSON patches (RFC 6902).
+
+use json_patch::{Patch, PatchOperation};
+use serde_json::{Value, json};
+
+use super::super::status::Refusal;
+
+/// kube-apiserver's bound (`maxJSONPatchOperations`).
+const OPERATIONS: usize = 10_000;
+/// An object cannot grow beyond what a request could hold: `copy` operations would double it without end.
+const SIZE: usize = 3 * 1024 * 1024;
+
+pub(super) fn read(body: &[u8]) -> Result<Patch, Refusal> {
+    let patch: Patch = serde_json::from_slice(body).map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))?;
+    if patch.0.len() > OPERATIONS {
+        let message = format!("The allowed maximum operations in a JSON patch is {OPERATIONS}, got {}", patch.0.len());
+        return Err(Refusal::new(413, "RequestEntityTooLarge", message));
+    }
+    Ok(patch)
+}
+
+pub(super) fn apply(patch: &Patch, current: &Value) -> Result<Value, Refusal> {
+    let mut object = current.clone();
+    for operation in &patch.0 {
+        json_patch::patch(&mut object, std::slice::from_ref(operation)).map_err(|error| rejected(&error.to_string()))?;
+        if matches!(operation, PatchOperation::Copy(_)) && object.to_string().len() > SIZE {
+            return Err(Refusal::new(413, "RequestEntityTooLarge", format!("the patched object is larger than {SIZE} bytes")));
+        }
+    }
+    if object.is_object() { Ok(object) } else { Err(rejected("the patch leaves no object")) }
+}
+
+/// `errors.NewGenericServerResponse(422)`: kubectl prints the cause.
+fn rejected(why: &str) -> Refusal {
+    let mut refusal = Refusal::new(422, "Invalid", "the server rejected our request due to an error in our request");
+    refusal.details = Some(json!({"causes": [{"reason": "UnexpectedServerResponse", "message": why}]}));
+    refusal
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn patched(current: &Value, patch: Value) -> Result<Value, u16> {
+        let patch = read(patch.to_string().as_bytes()).map_err(|refusal| refusal.code)?;
+        apply(&patch, current).map_err(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn operations_work_and_a_failed_test_refuses_all() {
+        let object = json!({"metadata": {"labels": {"a": "1"}}, "list": [1, 2]});
+        let patch = json!([{"op": "test", "path": "/metadata/labels/a", "value": "1"}, {"op": "add", "path": "/list/-", "value": 3},
+            {"op": "remove", "path": "/metadata/labels/a"}]);
+        assert_eq!(patched(&object, patch), Ok(json!({"metadata": {"labels": {}}, "list": [1, 2, 3]})));
+        let patch = json!([{"op": "test", "path": "/metadata/labels/a", "value": "2"}, {"op": "remove", "path": "/list"}]);
+        assert_eq!(patched(&object, patch), Err(422));
+        assert_eq!(patched(&object, json!([{"op": "replace", "path": "/absent", "value": 1}])), Err(422));
+        assert_eq!(patched(&object, json!([{"op": "fly"}])), Err(400));
+        assert_eq!(patched(&object, json!([{"op": "replace", "path": "", "value": 1}])), Err(422), "nothing but an object is left");
+    }
+
+    #[test]
+    fn copies_cannot_grow_an_object_without_bound() {
+        let doubling: Vec<Value> = (0..40).map(|n| json!({"op": "copy", "from": "/a", "path": format!("/a/x{n}")})).collect();
+        assert_eq!(patched(&json!({"a": {"b": "0123456789"}}), Value::Array(doubling)), Err(413));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_or_applied(body in ".*") {
+            if let Ok(patch) = read(body.as_bytes()) {
+                let _ = apply(&patch, &json!({"metadata": {}}));
+            }
+        }
+    }
+}

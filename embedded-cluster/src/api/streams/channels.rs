@@ -1,0 +1,101 @@
+//! Several byte streams over one WebSocket: the first byte of each binary message says which (`channel.k8s.io`).
+
+use bytes::Bytes;
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt as _, StreamExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::upgrade::Socket;
+
+pub(super) const V5: &str = "v5.channel.k8s.io";
+pub(super) const V4: &str = "v4.channel.k8s.io";
+
+/// Version 5: the other side has no more data for a channel.
+pub(super) const CLOSE: u8 = 255;
+
+const PIECE: usize = 16 * 1024;
+/// Messages waiting for a slow client; the readers wait beyond that, and so the process that writes.
+const WAITING: usize = 8;
+
+/// The sending side, shared by all channels.
+pub(super) type Sender = mpsc::Sender<Message>;
+
+/// Something a client sent.
+pub(super) struct Received {
+    pub channel: u8,
+    pub data: Bytes,
+}
+
+/// Splits a socket: messages put into the sender are written by a task of its own, which ends when all senders are gone
+/// and then closes the WebSocket properly.
+pub(super) fn open(socket: Socket) -> (Sender, Receiver, tokio::task::JoinHandle<()>) {
+    let (sink, stream) = socket.split();
+    let (sender, messages) = mpsc::channel(WAITING);
+    let pongs = sender.downgrade();
+    let writer = tokio::spawn(write(sink, messages));
+    (sender, Receiver { stream, pongs }, writer)
+}
+
+async fn write(mut sink: SplitSink<Socket, Message>, mut messages: mpsc::Receiver<Message>) {
+    while let Some(message) = messages.recv().await {
+        if sink.send(message).await.is_err() {
+            return;
+        }
+    }
+    let _ = sink.close().await;
+}
+
+pub(super) struct Receiver {
+    stream: SplitStream<Socket>,
+    pongs: mpsc::WeakSender<Message>,
+}
+
+impl Receiver {
+    /// The next message with content; `None` when the client has closed or is gone.
+    pub async fn next(&mut self) -> Option<Received> {
+        loop {
+            match self.stream.next().await?.ok()? {
+                Message::Binary(data) if !data.is_empty() => {
+                    return Some(Received { channel: data[0], data: data.slice(1..) });
+                }
+                Message::Text(text) if !text.is_empty() => {
+                    let data = Bytes::copy_from_slice(text.as_bytes());
+                    return Some(Received { channel: data[0], data: data.slice(1..) });
+                }
+                // tungstenite queues the pong by itself but sends it only with the next write or flush; an idle
+                // session has neither.
+                Message::Ping(_) => {
+                    if let Some(sender) = self.pongs.upgrade() {
+                        let _ = sender.try_send(Message::Pong(Bytes::new()));
+                    }
+                }
+                Message::Close(_) => return None,
+                _ => {}
+            }
+        }
+    }
+}
+
+pub(super) fn message(channel: u8, data: &[u8]) -> Message {
+    let mut framed = Vec::with_capacity(data.len() + 1);
+    framed.push(channel);
+    framed.extend_from_slice(data);
+    Message::Binary(framed.into())
+}
+
+/// Sends all that a reader gives on a channel. Returns at its end, or when the client is gone.
+pub(super) async fn pump(mut from: impl AsyncRead + Unpin, channel: u8, to: Sender) {
+    let mut piece = vec![0; PIECE];
+    loop {
+        match from.read(&mut piece).await {
+            Ok(0) | Err(_) => return,
+            Ok(n) => {
+                if to.send(message(channel, &piece[..n])).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Subresources that are not streams, and reviews.
+
+
+use http::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::identity::Identity;
+use super::kinds::{Kind, Sub};
+use super::respond::{self, Body};
+use super::route::Target;
+use super::router::Call;
+use super::status::{FieldError, Refusal};
+use super::{body, discovery, fields, patch, read};
+use crate::store::{DeleteOptions, Resource};
+
+pub(super) fn answer(call: &Call, target: &Target, sub: Sub) -> Result<Response<Body>, Refusal> {
+    match (sub, &call.method) {
+        (Sub::Scale, &Method::GET | &Method::PUT | &Method::PATCH) => scale(call, target),
+        (Sub::Binding, &Method::POST) => bind(call, target),
+        (Sub::Eviction, &Method::POST) => evict(call, target),
+        (Sub::Token, &Method::POST) => token(call, target),
+        (Sub::Finalize, &Method::PUT) => finalize(call, target),
+        _ => Err(Refusal::method_not_allowed()),
+    }
+}
+
+/// `autoscaling/v1` Scale of a workload.
+fn scale_of(kind: &Kind, object: &Value) -> Value {
+    let metadata = &object["metadata"];
+    let selector = match kind.custom {
+        None => selector_text(&object["spec"]["selector"]),
+        Some(_) => String::new(),
+    };
+    let mut status = json!({"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)});
+    if !selector.is_empty() {
+        status["selector"] = selector.into();
+    }
+    let mut scale = json!({
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {
+            "name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"], "creationTimestamp": metadata["creationTimestamp"],
+        },
+        "spec": {},
+        "status": status,
+    });
+    if let Some(replicas) = object["spec"]["replicas"].as_i64()
+        && replicas != 0
+    {
+        scale["spec"]["replicas"] = replicas.into();
+    }
+    scale
+}
+
+/// A `metav1.LabelSelector` in its text form.
+pub(super) fn selector_text(selector: &Value) -> String {
+    let mut parts: Vec<String> = selector["matchLabels"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
+    for requirement in selector["matchExpressions"].as_array().into_iter().flatten() {
+        let key = requirement["key"].as_str().unwrap_or_default();
+        let values: Vec<&str> = requirement["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let values = values.join(",");
+        parts.push(match requirement["operator"].as_str() {
+            Some("In") => format!("{key} in ({values})"),
+            Some("NotIn") => format!("{key} notin ({values})"),
+            Some("DoesNotExist") => format!("!{key}"),
+            _ => key.to_owned(),
+        });
+    }
+    parts.sort();
+    parts.join(",")
+}
+
+fn scale(call: &Call, target: &Target) -> Result<Response<Body>, Refusal> {
+    let kind = &target.kind;
+    let name = target.object_name()?;
+    let store = &call.state.store;
+    if call.method == Method::GET {
+        let object = store.get(&kind.storage, target.namespace(), name).map_err(Refusal::from)?;
+        return Ok(respond::json(StatusCode::OK, &scale_of(kind, &object)));
+    }
+    let stored = store.modify_or_try(&kind.storage, target.namespace(), name, call.dry_run()?, |current| {
+        let now = scale_of(kind, current);
+        let wanted = if call.method == Method::PUT { body::parse(call)? } else { patch::plain(call, &now)? };
+        let replicas = match &wanted["spec"]["replicas"] {
+            Value::Null => 0,
+            value => value.as_i64().ok_or_else(|| Refusal::bad_request("json: cannot unmarshal spec.replicas into Go struct field ScaleSpec.spec.replicas of type int32"))?,
+        };
+        if replicas < 0 {
+            let error = FieldError::invalid("spec.replicas", &replicas.into(), "must be greater than or equal to 0");
+            let mut refusal = Refusal::invalid(kind, name, &[error]);
+            refusal.message = refusal.message.replacen(&kind.qualified_kind(), "Scale.autoscaling", 1);
+            return Err(refusal);
+        }
+        let mut next = current.clone();
+        if let Some(version) = wanted["metadata"]["resourceVersion"].as_str().filter(|v| !v.is_empty()) {
+            next["metadata"]["resourceVersion"] = version.into();
+        }
+        next["spec"]["replicas"] = replicas.into();
+        let operation = fields::Write { manager: call.field_manager(), sub: Some(Sub::Scale) };
+        fields::written(&operation, Some(current), &mut next, kind);
+        *current = next;
+        Ok(())
+    })?;
+    Ok(respond::json(StatusCode::OK, &scale_of(kind, &stored)))
+}
+
+/// Assigns a pod to a node, as a scheduler does.
+fn bind(call: &Call, target: &Target) -> Result<Response<Body>, Refusal> {
+    let name = target.object_name()?;
+    let binding = body::parse(call)?;
+    let node = binding["target"]["name"].as_str().filter(|n| !n.is_empty()).ok_or_else(|| Refusal::bad_request("target.name: Required value"))?;
+    call.state.store.modify_or_try(&target.kind.storage, target.namespace(), name, call.dry_run()?, |pod| {
+        if pod["metadata"]["deletionTimestamp"].is_string() {
+            let message = format!("Operation cannot be fulfilled on pods/binding \"{name}\": pod {name} is being deleted, cannot be assigned to a host");
+            return Err(Refusal::new(409, "Conflict", message));
+        }
+        if let Some(bound) = pod["spec"]["nodeName"].as_str().filter(|n| !n.is_empty()) {
+            let message = format!("Operation cannot be fulfilled on pods/binding \"{name}\": pod {name} is already assigned to node \"{bound}\"");
+            return Err(Refusal::new(409, "Conflict", message));
+        }
+        pod["spec"]["nodeName"] = node.into();
+        Ok(())
+    })?;
+    Ok(respond::json(StatusCode::CREATED, &success(201)))
+}
+
+fn success(code: u16) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": code})
+}
+
+/// Deletes a pod unless a PodDisruptionBudget forbids it now.
+fn evict(call: &Call, target: &Target) -> Result<Response<Body>, Refusal> {
+    let name = target.object_name()?;
+    let eviction = body::parse(call)?;
+    let store = &call.state.store;
+    let pod = store.get(&target.kind.storage, target.namespace(), name).map_err(Refusal::from)?;
+    let budgets = store.list(&Resource::of::<k8s_openapi::api::policy::v1::PodDisruptionBudget>(), target.namespace());
+    let ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed" | "Pending"));
+    for budget in budgets.items.iter().filter(|budget| !ended && selects(&budget["spec"]["selector"], &pod)) {
+        if budget["status"]["disruptionsAllowed"].as_i64().unwrap_or(0) <= 0 {
+            let budget_name = budget["metadata"]["name"].as_str().unwrap_or_default();
+            let healthy = budget["status"]["desiredHealthy"].as_i64().unwrap_or(0);
+            let current = budget["status"]["currentHealthy"].as_i64().unwrap_or(0);
+            let mut refusal =
+                Refusal::new(429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.");
+            refusal.details = Some(json!({"causes": [{"reason": "DisruptionBudget",
+                "message": format!("The disruption budget {budget_name} needs {healthy} healthy pods and has {current} currently")}]}));
+            return Err(refusal);
+        }
+    }
+    let options = DeleteOptions {
+        grace_period_seconds: eviction["deleteOptions"]["gracePeriodSeconds"].as_i64(),
+        uid: eviction["deleteOptions"]["preconditions"]["uid"].as_str().map(str::to_owned),
+        ..DeleteOptions::default()
+    };
+    store.delete_or_try(&target.kind.storage, target.namespace(), name, &options, call.dry_run()?).map_err(Refusal::from)?;
+    Ok(respond::json(StatusCode::CREATED, &success(201)))
+}
+
+/// Whether a `metav1.LabelSelector` selects an object; one without any requirement selects all.
+fn selects(selector: &Value, object: &Value) -> bool {
+    super::selector::LabelSelector::parse(&selector_text(selector)).is_ok_and(|selector| selector.matches(object))
+}
+
+/// TokenRequest: `kubectl create token`.
+fn token(call: &Call, target: &Target) -> Result<Response<Body>, Refusal> {
+    let name = target.object_name()?;
+    let namespace = target.namespace().unwrap_or_default();
+    call.state.store.get(&target.kind.storage, target.namespace(), name).map_err(Refusal::from)?;
+    let mut request = body::parse(call)?;
+    request["status"] = json!({"token": call.state.tokens.issue(namespace, name), "expirationTimestamp": in_a_year()});
+    Ok(respond::json(StatusCode::CREATED, &request))
+}
+
+fn in_a_year() -> String {
+    let at = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(365 * 24);
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// `PUT /api/v1/namespaces/{name}/finalize`: only `spec.finalizers` is taken from the body.
+fn finalize(call: &Call, target: &Target) -> Result<Response<Body>, Refusal> {
+    let name = target.object_name()?;
+    let given = body::object(call, &target.kind)?;
+    let stored = call.state.store.modify_or_try(&target.kind.storage, None, name, call.dry_run()?, |current| {
+        current["spec"]["finalizers"] = given["spec"]["finalizers"].clone();
+        if current["spec"]["finalizers"].is_null() {
+            current["spec"] = json!({});
+        }
+        Ok::<(), Refusal>(())
+    })?;
+    read::one(call, &target.kind, &stored, StatusCode::OK)
+}
+
+pub(super) type Review = fn(&Call) -> Result<Response<Body>, Refusal>;
+
+/// Handler for a path of the groups that answer questions about identity and permission.
+pub(super) fn review(group: &str, rest: &[&str]) -> Option<Review> {
+    let plural = rest.last()?;
+    let (.., kind, _) = discovery::REVIEWS.iter().find(|(g, p, ..)| *g == group && p == plural)?;
+    Some(match *kind {
+        "SelfSubjectReview" => self_subject,
+        "TokenReview" => token_review,
+        "SelfSubjectRulesReview" => rules_review,
+        _ => access_review,
+    })
+}
+
+fn reviewed(call: &Call, status: Value) -> Result<Response<Body>, Refusal> {
+    if call.method != Method::POST {
+        return Err(Refusal::method_not_allowed());
+    }
+    let mut review = body::parse(call)?;
+    if !review.is_object() {
+        return Err(Refusal::bad_request("the body is no object"));
+    }
+    review["status"] = status;
+    Ok(respond::json(StatusCode::CREATED, &review))
+}
+
+fn user_info(identity: &Identity) -> Value {
+    json!({"username": identity.user, "groups": identity.groups})
+}
+
+fn self_subject(call: &Call) -> Result<Response<Body>, Refusal> {
+    reviewed(call, json!({"userInfo": user_info(&call.identity)}))
+}
+
+fn token_review(call: &Call) -> Result<Response<Body>, Refusal> {
+    let given = body::parse(call)?;
+    let status = match call.state.tokens.verify(given["spec"]["token"].as_str().unwrap_or_default()) {
+        Some(identity) => json!({"authenticated": true, "user": user_info(&identity)}),
+        None => json!({"authenticated": false, "error": "invalid bearer token"}),
+    };
+    reviewed(call, status)
+}
+
+/// Whoever is known may do everything so far: rules are stored but not enforced.
+fn access_review(call: &Call) -> Result<Response<Body>, Refusal> {
+    reviewed(call, json!({"allowed": true, "reason": "every authenticated user is allowed everything in this lab"}))
+}
+
+fn rules_review(call: &Call) -> Result<Response<Body>, Refusal> {
+    reviewed(
+        call,
+        json!({
+            "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
+            "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+            "incomplete": false,
+        }),
+    )
+}
