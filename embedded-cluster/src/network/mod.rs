@@ -2,6 +2,7 @@
 //! latency.
 
 mod addresses;
+mod conntrack;
 mod data_plane;
 mod error;
 mod links;

@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use super::addresses::PodAddresses;
+use super::conntrack::{self, UdpDestinations};
 use super::data_plane::DataPlaneConfig;
 use super::error::NetworkError;
 use super::links::{self, MacAddress, Route, VethEnd};
@@ -65,6 +66,7 @@ pub(super) struct Node {
     filter: NetlinkSocket,
     /// What the kernel has; `None` before the first time.
     rules: Option<Ruleset>,
+    udp: UdpDestinations,
 }
 
 /// A pod's link on its node's side.
@@ -93,6 +95,7 @@ impl Node {
             next_port: FIRST_PORT,
             filter,
             rules: None,
+            udp: UdpDestinations::new(),
         };
         fabric.route.request(&[links::add_veth(&fabric_end, &node_end, node.netns.fd()), links::set_forwarding(fabric_port)])?;
         node.route.request(&[links::set_up(ETH0), links::add_address(ETH0, address), links::set_forwarding(ETH0)])?;
@@ -174,6 +177,14 @@ impl Node {
             return Err(error);
         }
         self.rules = Some(wanted);
+        let udp = conntrack::udp_destinations(&plan.services, self.address);
+        if udp != self.udp {
+            // A kernel without ctnetlink only forgets by itself, 30 to 120 seconds after the last packet.
+            if let Err(error) = conntrack::forget_stale(&mut self.filter, &self.udp, &udp) {
+                tracing::warn!(node = self.name, %error, "UDP clients may stay with endpoints that are gone for a while");
+            }
+            self.udp = udp;
+        }
         Ok(())
     }
 

@@ -23,8 +23,8 @@ use super::nftables::{
 /// `dstnat` and `srcnat` of the nft tool.
 const DESTINATION_NAT: i32 = -100;
 const SOURCE_NAT: i32 = 100;
-/// kube-proxy's choice for its filter chains: before policies.
-const BEFORE_POLICIES: i32 = -110;
+/// After translation, which for what the node itself sends happens in the same hook, and before policies.
+const BEFORE_POLICIES: i32 = -90;
 
 const SERVICES: &str = "services";
 const REJECTED: &str = "rejected-services";

@@ -48,8 +48,13 @@ impl Attributes {
         self
     }
 
-    pub(crate) fn nested(mut self, kind: u16, inner: Attributes) -> Self {
-        self.push(kind | NESTED, &inner.buffer);
+    pub(crate) fn nested(self, kind: u16, inner: Attributes) -> Self {
+        self.nested_bytes(kind, &inner.buffer)
+    }
+
+    /// Nests attributes that are encoded already.
+    pub(crate) fn nested_bytes(mut self, kind: u16, inner: &[u8]) -> Self {
+        self.push(kind | NESTED, inner);
         self
     }
 
