@@ -7,6 +7,7 @@
 mod cluster;
 mod pods;
 mod policies;
+mod redirects;
 mod services;
 
 use std::process::ExitCode;
@@ -15,12 +16,14 @@ use libtest_mimic::{Arguments, Trial};
 use nix::sched::{CloneFlags, unshare};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Tests mostly wait, for packets that do not come.
+    arguments.test_threads.get_or_insert(16);
     if let Err(reason) = enter_user_namespace() {
         eprintln!("skipped: no network namespaces on this machine: {reason}");
         return ExitCode::SUCCESS;
     }
-    let tests: Vec<Trial> = [pods::tests(), services::tests(), policies::tests()].into_iter().flatten().collect();
+    let tests: Vec<Trial> = [pods::tests(), services::tests(), policies::tests(), redirects::tests()].into_iter().flatten().collect();
     libtest_mimic::run(&arguments, tests).exit_code()
 }
 
