@@ -100,6 +100,10 @@ impl ConnectionState {
         activity.in_flight = activity.in_flight.saturating_sub(1);
         activity.unflushed += 1;
         activity.unflushed_counted += u64::from(counted);
+        if activity.http2 {
+            // Streams end in tasks of their own, maybe after their last frame was flushed: the driver has to look.
+            self.changed.notify_one();
+        }
     }
 
     pub(crate) fn read(&self, bytes: usize) {
@@ -108,7 +112,8 @@ impl ConnectionState {
             activity.client_end.get_or_insert(ClientEnd::Closed);
         } else {
             activity.bytes_in += bytes as u64;
-            if activity.idle_since.take().is_some() {
+            // On HTTP/2 only a new stream is activity; WINDOW_UPDATE, PING and SETTINGS come on idle connections too.
+            if !activity.http2 && activity.idle_since.take().is_some() {
                 self.changed.notify_one();
             }
         }
@@ -129,6 +134,12 @@ impl ConnectionState {
             activity.idle_since = Some(Instant::now());
         }
         self.changed.notify_one();
+    }
+
+    /// Whether an HTTP/2 response has ended since the last flush.
+    pub(crate) fn awaits_flush(&self) -> bool {
+        let activity = self.activity();
+        activity.http2 && activity.unflushed > 0
     }
 
     /// Responses flushed since the last call.

@@ -55,6 +55,7 @@ pub(crate) async fn drive<S: Transport>(
     let mut finishing = false;
     let mut patience: Option<idle_close::Due> = None;
     let mut parse_error = None;
+    let mut settle = false;
 
     let (ended, close, bytes) = loop {
         // The health port has no timers of its own.
@@ -82,6 +83,7 @@ pub(crate) async fn drive<S: Transport>(
             }
             () = state.changed.notified() => {
                 shared.answered(state.take_uncounted());
+                settle = state.awaits_flush();
                 let mut activity = state.activity();
                 if let Some(Takeover { bytes, close }) = activity.takeover.take() {
                     break (if close == Close::Fin { ConnectionEnd::ServerClosed } else { ConnectionEnd::ServerReset }, close, bytes);
@@ -109,6 +111,11 @@ pub(crate) async fn drive<S: Transport>(
                     break (outcome.ended, Close::Fin, BAD_REQUEST.to_vec());
                 }
                 return outcome;
+            }
+            // Last, so that the connection has been polled, and with it flushed, by the time this is ready.
+            () = tokio::task::yield_now(), if settle => {
+                settle = false;
+                state.flushed();
             }
         }
     };

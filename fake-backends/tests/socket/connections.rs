@@ -119,3 +119,16 @@ async fn connections_beyond_the_limit_wait_their_turn() {
     drop(first);
     assert_eq!(second.response().await.status, 200);
 }
+
+#[tokio::test]
+async fn an_announced_limit_is_a_goaway_on_http2() {
+    let backend = backend("server: {keepalive_requests: 2}").await;
+    let stream = TcpStream::connect(backend.address().unwrap()).await.unwrap();
+    let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let ended = tokio::spawn(connection);
+    for _ in 0..2 {
+        let (response, _) = sender.send_request(http::Request::get("http://test/").body(()).unwrap(), true).unwrap();
+        assert_eq!(response.await.unwrap().status(), 200);
+    }
+    timeout(crate::wire::PATIENCE, ended).await.unwrap().unwrap().unwrap();
+}

@@ -80,6 +80,29 @@ async fn a_shorter_timeout_reaches_connections_that_are_idle_already() {
     assert_eq!(client.end().await, End::Fin);
 }
 
+/// HTTP/2 has a farewell, so an idle close loses no request: GOAWAY with NO_ERROR (RFC 9113 section 6.8), then FIN.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_http2_connection_ends_with_goaway() {
+    let backend = backend("server: {keepalive_idle_timeout: 200ms}").await;
+    let stream = tokio::net::TcpStream::connect(backend.address().unwrap()).await.unwrap();
+    let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let ended = tokio::spawn(connection);
+    let (response, _) = sender.send_request(http::Request::get("http://test/").body(()).unwrap(), true).unwrap();
+    assert_eq!(response.await.unwrap().status(), 200);
+    // A connection cut without GOAWAY would be an I/O error here.
+    tokio::time::timeout(crate::wire::PATIENCE, ended).await.unwrap().unwrap().unwrap();
+    let journaled = || {
+        backend
+            .journal()
+            .read(Since::Seq(0))
+            .entries
+            .iter()
+            .any(|entry| matches!(entry, Entry::Connection(c) if c.ended == Some(ConnectionEnd::IdleClosed)))
+    };
+    eventually("journaled", journaled).await;
+    assert!(sender.ready().await.is_err());
+}
+
 /// The race itself: the request is in the backend's receive queue when the timer fires. The runtime is kept from running meanwhile, as a
 /// busy event loop would be, so that both are due at once; the timer wins and the kernel resets the connection over the unread bytes.
 #[tokio::test]

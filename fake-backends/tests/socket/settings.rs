@@ -117,3 +117,11 @@ fn the_readme_shows_every_word() {
         }
     }
 }
+
+/// What the admin port shows can be sent back, whatever is set.
+#[test]
+fn every_setting_survives_json_and_yaml() {
+    let config = vocabulary();
+    assert_eq!(config.assigned([]).unwrap(), config);
+    assert_eq!(Config::from_yaml(&serde_json::to_string(&config).unwrap(), "test").unwrap(), config);
+}
