@@ -1,1 +1,19 @@
-//! stub
+//! The container runtime of the lab: every container a process in pid, mount, uts and ipc namespaces of its own, inside
+//! the pod's network namespace.
+
+mod capabilities;
+mod container;
+mod log_file;
+mod order;
+mod process;
+mod program;
+mod reaper;
+mod root;
+mod runtime;
+mod shim;
+mod terminal;
+mod usage;
+
+pub(crate) use reaper::Reaper;
+pub(crate) use runtime::{NamespaceRuntime, RuntimeConfig};
+pub(crate) use shim::{SHIM_COMMAND, run as run_shim, take_channel};
