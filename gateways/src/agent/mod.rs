@@ -28,7 +28,7 @@ use watch::Following;
 
 use crate::{
     AGENT_PREFIX, EffectiveSettings, GatewayKind, HEALTH_PORT,
-    envoy::EnvoyGateway,
+    envoy::{self, EnvoyGateway},
     fetch::{FetchError, version},
     nginx::{self, NginxGateway},
 };
@@ -59,6 +59,9 @@ pub struct AgentArgs {
     /// Port for `/healthz`.
     #[arg(long, default_value_t = HEALTH_PORT)]
     pub health_port: u16,
+    /// Port of Envoy's admin interface on the pod's loopback; 0 takes any.
+    #[arg(long, default_value_t = 9901)]
+    pub admin_port: u16,
 }
 
 /// What else the agent's binary does.
@@ -163,7 +166,13 @@ fn gateway(kind: GatewayKind, arguments: &AgentArgs, version: &str, binary: Bina
             },
         )),
         GatewayKind::Envoy => {
-            Box::new(EnvoyGateway::new(binary, arguments.state.clone(), arguments.http_port, arguments.https_port, settings.workers))
+            let layout = envoy::Layout {
+                state: arguments.state.clone(),
+                http_port: arguments.http_port,
+                https_port: arguments.https_port,
+                admin_port: arguments.admin_port,
+            };
+            Box::new(EnvoyGateway::new(binary, layout, settings.workers))
         }
     }
 }

@@ -3,8 +3,47 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::ResponseFlag;
+
+/// The access logger that writes what [`EnvoyAccess::parse`] reads (format strings: Envoy's configuration/observability/access_log).
+pub(crate) fn access_log_config() -> Value {
+    json!({
+        "name": "envoy.access_loggers.stdout",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+            "log_format": { "json_format": {
+                "start_time": "%START_TIME%",
+                "method": "%REQ(:METHOD)%",
+                "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+                "protocol": "%PROTOCOL%",
+                "authority": "%REQ(:AUTHORITY)%",
+                "response_code": "%RESPONSE_CODE%",
+                "response_flags": "%RESPONSE_FLAGS%",
+                "response_code_details": "%RESPONSE_CODE_DETAILS%",
+                "connection_termination_details": "%CONNECTION_TERMINATION_DETAILS%",
+                "upstream_transport_failure_reason": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+                "upstream_host": "%UPSTREAM_HOST%",
+                "upstream_cluster": "%UPSTREAM_CLUSTER%",
+                "upstream_local_address": "%UPSTREAM_LOCAL_ADDRESS%",
+                "downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%",
+                "downstream_local_address": "%DOWNSTREAM_LOCAL_ADDRESS%",
+                "duration": "%DURATION%",
+                "response_duration": "%RESPONSE_DURATION%",
+                "upstream_connect_duration": "%COMMON_DURATION(US_CX_BEG:US_CX_END:us)%",
+                "bytes_received": "%BYTES_RECEIVED%",
+                "bytes_sent": "%BYTES_SENT%",
+                "request_id": "%REQ(X-REQUEST-ID)%",
+                "connection_id": "%CONNECTION_ID%",
+                "upstream_connection_id": "%UPSTREAM_CONNECTION_ID%",
+                "upstream_request_attempt_count": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+                "route_name": "%ROUTE_NAME%",
+                "user_agent": "%REQ(USER-AGENT)%",
+            } },
+        },
+    })
+}
 
 /// One line of Envoy's access log.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -48,7 +87,43 @@ pub struct EnvoyAccess {
 impl EnvoyAccess {
     /// Reads a line that was written with the lab's `json_format`.
     pub fn parse(line: &str) -> Option<Self> {
-        let _ = line;
-        None
+        if !line.starts_with('{') {
+            return None;
+        }
+        let fields: Value = serde_json::from_str(line).ok()?;
+        // Without a value Envoy writes null, or a hyphen where the value is text
+        let text = |name: &str| fields[name].as_str().filter(|text| !text.is_empty() && *text != "-").map(str::to_owned);
+        let number = |name: &str| fields[name].as_u64().or_else(|| fields[name].as_str()?.parse().ok());
+        let flags = text("response_flags").unwrap_or_default();
+        Some(Self {
+            start_time: text("start_time")?,
+            method: text("method"),
+            path: text("path"),
+            protocol: text("protocol"),
+            authority: text("authority"),
+            response_code: u16::try_from(number("response_code")?).ok()?,
+            response_flags: flags.split(',').filter(|flag| !flag.is_empty()).map(ResponseFlag::from_name).collect(),
+            response_code_details: text("response_code_details"),
+            connection_termination_details: text("connection_termination_details"),
+            upstream_transport_failure_reason: text("upstream_transport_failure_reason"),
+            upstream_host: text("upstream_host"),
+            upstream_cluster: text("upstream_cluster"),
+            upstream_local_address: text("upstream_local_address"),
+            downstream_remote_address: text("downstream_remote_address"),
+            downstream_local_address: text("downstream_local_address"),
+            duration: number("duration").map(Duration::from_millis),
+            response_duration: number("response_duration").map(Duration::from_millis),
+            upstream_connect_duration: number("upstream_connect_duration").map(Duration::from_micros),
+            bytes_received: number("bytes_received").unwrap_or_default(),
+            bytes_sent: number("bytes_sent").unwrap_or_default(),
+            request_id: text("request_id"),
+            connection_id: number("connection_id"),
+            upstream_connection_id: number("upstream_connection_id"),
+            upstream_request_attempt_count: number("upstream_request_attempt_count")
+                .and_then(|count| u32::try_from(count).ok())
+                .unwrap_or_default(),
+            route_name: text("route_name"),
+            user_agent: text("user_agent"),
+        })
     }
 }
