@@ -5,22 +5,108 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 
 use super::interface::{AccessError, ContainerTarget, LogOptions, PodAccess};
+use super::logs;
 use super::node::Kubelet;
-use crate::runtime::{ExecProcess, ExecSpec};
+use super::worker::{Message, Seen, log_path};
+use crate::controllers::objects::Objects;
+use crate::controllers::pods::{is_finished, phase};
+use crate::runtime::{ContainerId, ExecProcess, ExecSpec, RuntimeError};
 use crate::store::Store;
 
 /// The pods of all nodes, as the API server reaches them through their kubelets.
 pub struct ClusterPods {
-    store: Store,
+    pods: Objects<Pod>,
     kubelets: Vec<Arc<Kubelet>>,
+}
+
+/// A container that was asked for, and where it is.
+struct Found {
+    kubelet: Arc<Kubelet>,
+    pod: Arc<Pod>,
+    container: Seen,
 }
 
 impl ClusterPods {
     pub fn new(store: &Store, kubelets: Vec<Arc<Kubelet>>) -> Self {
-        Self { store: store.clone(), kubelets }
+        Self { pods: Objects::new(store), kubelets }
+    }
+
+    fn pod(&self, namespace: &str, name: &str) -> Result<Arc<Pod>, AccessError> {
+        self.pods.get(namespace, name).ok_or_else(|| AccessError::NotFound(format!("pods \"{name}\" not found")))
+    }
+
+    fn kubelet(&self, pod: &Pod) -> Result<Arc<Kubelet>, AccessError> {
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default();
+        if node.is_empty() {
+            return Err(AccessError::BadRequest(format!("pod {name} does not have a host assigned")));
+        }
+        let kubelet = self.kubelets.iter().find(|kubelet| kubelet.node.name == node);
+        kubelet.cloned().ok_or_else(|| AccessError::Internal(format!("no kubelet runs on node \"{node}\"")))
+    }
+
+    async fn find(&self, target: &ContainerTarget) -> Result<Found, AccessError> {
+        let pod = self.pod(&target.namespace, &target.pod)?;
+        let wanted = container_name(&pod, target.container.as_deref())?;
+        let kubelet = self.kubelet(&pod)?;
+        let waiting =
+            |why: &str| AccessError::BadRequest(format!("container \"{wanted}\" in pod \"{}\" is waiting to start: {why}", target.pod));
+        let worker = kubelet.worker(pod.metadata.uid.as_deref().unwrap_or_default()).ok_or_else(|| waiting("ContainerCreating"))?;
+        let (ask, answer) = oneshot::channel();
+        let gone = |_| AccessError::NotFound(format!("pods \"{}\" not found", target.pod));
+        worker.send(Message::Look(ask)).map_err(|_| gone(()))?;
+        let containers = answer.await.map_err(|_| gone(()))?;
+        match containers.into_iter().find(|c| c.name == wanted) {
+            Some(container) => Ok(Found { kubelet, pod, container }),
+            None => Err(waiting("ContainerCreating")),
+        }
+    }
+
+    async fn running(&self, target: &ContainerTarget, verb: &str) -> Result<(Found, ContainerId), AccessError> {
+        let found = self.find(target).await?;
+        if is_finished(&found.pod) {
+            let phase = phase(&found.pod);
+            return Err(AccessError::BadRequest(format!("cannot {verb} a container in a completed pod; current phase is {phase}")));
+        }
+        match found.container.id.clone() {
+            Some(id) => Ok((found, id)),
+            None => Err(AccessError::Internal(format!("unable to upgrade connection: container not found (\"{}\")", found.container.name))),
+        }
+    }
+}
+
+/// The container asked for, or the one that can only be meant.
+fn container_name(pod: &Pod, wanted: Option<&str>) -> Result<String, AccessError> {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let spec = pod.spec.clone().unwrap_or_default();
+    let apps: Vec<&str> = spec.containers.iter().map(|c| c.name.as_str()).collect();
+    let init: Vec<&str> = spec.init_containers.iter().flatten().map(|c| c.name.as_str()).collect();
+    let ephemeral: Vec<&str> = spec.ephemeral_containers.iter().flatten().map(|c| c.name.as_str()).collect();
+    let by_annotation = pod.metadata.annotations.as_ref().and_then(|a| a.get("kubectl.kubernetes.io/default-container"));
+    match wanted.or(by_annotation.map(String::as_str)).or(if apps.len() == 1 { apps.first().copied() } else { None }) {
+        Some(wanted) if apps.contains(&wanted) || init.contains(&wanted) || ephemeral.contains(&wanted) => Ok(wanted.to_owned()),
+        Some(wanted) => Err(AccessError::BadRequest(format!("container {wanted} is not valid for pod {name}"))),
+        None => {
+            let init = if init.is_empty() { String::new() } else { format!(" or one of the init containers: [{}]", init.join(" ")) };
+            Err(AccessError::BadRequest(format!(
+                "a container name must be specified for pod {name}, choose one of: [{}]{init}",
+                apps.join(" ")
+            )))
+        }
+    }
+}
+
+fn runtime_error(error: RuntimeError) -> AccessError {
+    match error {
+        RuntimeError::NotFound(what) => AccessError::NotFound(what),
+        other => AccessError::Internal(other.to_string()),
     }
 }
 
@@ -28,21 +114,92 @@ impl ClusterPods {
 impl PodAccess for ClusterPods {
     async fn logs(
         &self,
-        _target: &ContainerTarget,
-        _options: &LogOptions,
+        target: &ContainerTarget,
+        options: &LogOptions,
     ) -> Result<BoxStream<'static, std::io::Result<Bytes>>, AccessError> {
-        Err(AccessError::Internal(format!("not served yet, {} kubelets", self.kubelets.len())))
+        let Found { kubelet, pod, container } = self.find(target).await?;
+        let attempt = if options.previous {
+            container.previous.ok_or_else(|| {
+                AccessError::BadRequest(format!("previous terminated container \"{}\" in pod \"{}\" not found", container.name, target.pod))
+            })?
+        } else {
+            if let (Some(reason), false) = (&container.waiting, container.ever_started) {
+                let why = match reason.as_str() {
+                    "ErrImagePull" | "ImagePullBackOff" => "trying and failing to pull image",
+                    reason => reason,
+                };
+                return Err(AccessError::BadRequest(format!(
+                    "container \"{}\" in pod \"{}\" is waiting to start: {why}",
+                    container.name, target.pod
+                )));
+            }
+            container.attempt
+        };
+        let path = log_path(&kubelet, &pod, &container.name, attempt);
+        let ended = container.id.filter(|_| options.follow && !options.previous).map(|id| {
+            let runtime = kubelet.runtime.clone();
+            async move {
+                let _ = runtime.wait_container(&id).await;
+            }
+            .boxed()
+        });
+        Ok(logs::stream(path, options.clone(), ended))
     }
 
-    async fn exec(&self, _target: &ContainerTarget, _spec: ExecSpec) -> Result<ExecProcess, AccessError> {
-        Err(AccessError::Internal(format!("not served yet at version {}", self.store.resource_version())))
+    async fn exec(&self, target: &ContainerTarget, spec: ExecSpec) -> Result<ExecProcess, AccessError> {
+        let (found, id) = self.running(target, "exec into").await?;
+        found.kubelet.runtime.exec(&id, spec).await.map_err(runtime_error)
     }
 
-    async fn attach(&self, _target: &ContainerTarget, _spec: ExecSpec) -> Result<ExecProcess, AccessError> {
-        Err(AccessError::Internal("not served yet".to_owned()))
+    /// Output only: what the container writes from now on. The containers of this lab have no standing input.
+    async fn attach(&self, target: &ContainerTarget, spec: ExecSpec) -> Result<ExecProcess, AccessError> {
+        let (found, id) = self.running(target, "attach to").await?;
+        if spec.stdin {
+            return Err(AccessError::BadRequest("attach with stdin is not served here: start the command with exec instead".to_owned()));
+        }
+        let path = log_path(&found.kubelet, &found.pod, &found.container.name, found.container.attempt);
+        let runtime = found.kubelet.runtime.clone();
+        let (exited, exit) = oneshot::channel();
+        let (end, ended) = oneshot::channel::<()>();
+        let waiter = tokio::spawn(async move {
+            let code = runtime.wait_container(&id).await.map_or(-1, |status| status.exit_code);
+            let _ = end.send(());
+            let _ = exited.send(code);
+        });
+        let options = LogOptions { follow: true, since: Some(Timestamp::now()), ..LogOptions::default() };
+        let output = logs::stream(path, options, Some(ended.map(drop).boxed()));
+        Ok(ExecProcess {
+            stdin: None,
+            stdout: Some(Box::new(tokio_util::io::StreamReader::new(output.map_ok(Bytes::from).boxed()))),
+            stderr: None,
+            resize: None,
+            exit,
+            guard: Box::new(AbortOnDrop(waiter.abort_handle())),
+        })
     }
 
-    async fn port_forward(&self, _namespace: &str, _pod: &str, _port: u16) -> Result<TcpStream, AccessError> {
-        Err(AccessError::Internal("not served yet".to_owned()))
+    async fn port_forward(&self, namespace: &str, pod: &str, port: u16) -> Result<TcpStream, AccessError> {
+        let pod = self.pod(namespace, pod)?;
+        if phase(&pod) != "Running" {
+            return Err(AccessError::BadRequest(format!(
+                "unable to forward port because pod is not running. Current status={}",
+                phase(&pod)
+            )));
+        }
+        let kubelet = self.kubelet(&pod)?;
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        kubelet.runtime.dial_in_pod(uid, port).await.map_err(|error| {
+            AccessError::Internal(format!(
+                "failed to connect to localhost:{port} inside namespace \"{uid}\", IPv4: dial tcp4 127.0.0.1:{port}: {error}"
+            ))
+        })
+    }
+}
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

@@ -1,9 +1,24 @@
 //! The node agent: takes the pods bound to its node through their life on a container runtime, and reports it.
 
 mod access;
+mod back_off;
+mod container;
+mod environment;
+mod hooks;
 mod interface;
+mod killing;
+mod logs;
 mod node;
+mod probe_actions;
+mod prober;
+mod quantity;
+mod resolv;
+mod starting;
+mod status;
+mod volumes;
+mod worker;
 
 pub use access::ClusterPods;
+pub use back_off::BackOffLimits;
 pub use interface::{AccessError, ContainerTarget, LogOptions, PodAccess};
-pub use node::{BackOffLimits, Kubelet, KubeletSettings, NodeIdentity, TokenIssuer};
+pub use node::{Kubelet, KubeletSettings, NodeIdentity, TokenIssuer};
