@@ -156,7 +156,9 @@ impl Changes {
             }
             fd
         };
-        Ok(Self { fd: AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE)? })
+        // SAFETY: the descriptor is owned, so it stays the same open file as long as it is registered.
+        let fd = unsafe { AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE)? };
+        Ok(Self { fd })
     }
 
     async fn next(&self) -> io::Result<()> {
