@@ -11,6 +11,7 @@ use super::model::NetworkPlan;
 use super::namespace_setup::{self, Role};
 use super::netns::Netns;
 use super::node::{Fabric, Node, PodLink};
+use super::wire::{Quality, Wire};
 
 /// The addresses a cluster is laid out with.
 #[derive(Clone, Debug)]
@@ -61,6 +62,7 @@ struct State {
     fabric: Fabric,
     nodes: BTreeMap<String, Node>,
     plan: NetworkPlan,
+    wire: Option<Wire>,
     pods: BTreeMap<String, (String, PodLink)>,
 }
 
@@ -76,7 +78,8 @@ impl DataPlane {
         off_executor("make the fabric", move || {
             let fabric = Fabric::create(config.fabric_address)?;
             let netns = fabric.netns.clone();
-            let state = Mutex::new(State { fabric, nodes: BTreeMap::new(), plan: NetworkPlan::default(), pods: BTreeMap::new() });
+            let state =
+                Mutex::new(State { fabric, nodes: BTreeMap::new(), plan: NetworkPlan::default(), wire: None, pods: BTreeMap::new() });
             Ok(Self { inner: Arc::new(Inner { config, state, handles: RwLock::default(), fabric: netns }) })
         })
         .await
@@ -152,8 +155,10 @@ impl Inner {
             return Err(NetworkError::AddressInUse(node.pods.network()));
         }
         let mut node = Node::join(&mut state.fabric, name, address, pods)?;
-        if let Err(error) = node.apply(&self.config, &state.plan) {
-            node.leave(&mut state.fabric)?;
+        let quality = quality_of(&state.plan, name)?;
+        let prepared = node.apply(&self.config, &state.plan).and_then(|()| node.set_quality(quality, &mut state.fabric, &mut state.wire));
+        if let Err(error) = prepared {
+            node.leave(&mut state.fabric, &mut state.wire)?;
             return Err(error);
         }
         let netns = node.netns.clone();
@@ -164,17 +169,19 @@ impl Inner {
 
     fn remove_node(&self, name: &str) -> Result<(), NetworkError> {
         let mut state = lock(&self.state);
+        let state = &mut *state;
         let Some(mut node) = state.nodes.remove(name) else { return Ok(()) };
         {
             let mut handles = write(&self.handles);
             handles.nodes.remove(name);
             handles.pods.retain(|_, pod| pod.node != name);
         }
-        let links: Vec<PodLink> = state.pods.extract_if(.., |_, (on, _)| on == name).map(|(_, (_, link))| link).collect();
-        for link in &links {
+        let (gone, left): (BTreeMap<_, _>, _) = std::mem::take(&mut state.pods).into_iter().partition(|(_, (on, _))| on == name);
+        state.pods = left;
+        for (_, link) in gone.values() {
             node.detach(link)?;
         }
-        node.leave(&mut state.fabric)
+        node.leave(&mut state.fabric, &mut state.wire)
     }
 
     fn attach_pod(&self, node_name: &str, pod_uid: &str) -> Result<PodNetwork, NetworkError> {
@@ -198,10 +205,19 @@ impl Inner {
     fn apply(&self, plan: NetworkPlan) -> Result<(), NetworkError> {
         let mut state = lock(&self.state);
         let state = &mut *state;
+        for link in &plan.links {
+            quality_of(&plan, &link.node)?;
+        }
         state.plan = plan;
         // One node's failure is no reason to leave the others behind.
-        let outcomes: Vec<_> = state.nodes.values_mut().map(|node| node.apply(&self.config, &state.plan)).collect();
-        outcomes.into_iter().collect()
+        let mut outcome = Ok(());
+        for (name, node) in &mut state.nodes {
+            let applied = node
+                .apply(&self.config, &state.plan)
+                .and_then(|()| node.set_quality(quality_of(&state.plan, name)?, &mut state.fabric, &mut state.wire));
+            outcome = outcome.and(applied);
+        }
+        outcome
     }
 
     fn attached(&self, node: &str, pod_uid: &str) -> Result<Option<PodNetwork>, NetworkError> {
@@ -217,6 +233,17 @@ impl Inner {
         let Some((node, link)) = state.pods.remove(pod_uid) else { return Ok(()) };
         state.nodes.get_mut(&node).map_or(Ok(()), |node| node.detach(&link))
     }
+}
+
+fn quality_of(plan: &NetworkPlan, node: &str) -> Result<Quality, NetworkError> {
+    let Some(link) = plan.links.iter().find(|link| link.node == node) else { return Ok(Quality::default()) };
+    if !(0.0..=1.0).contains(&link.loss) {
+        return Err(NetworkError::Unsupported(format!(
+            "a loss of {} on the link of node \"{node}\"; it is a share from 0 to 1",
+            link.loss
+        )));
+    }
+    Ok(Quality { latency: link.latency, loss: link.loss })
 }
 
 /// Runs work that blocks for milliseconds where it keeps no task waiting.

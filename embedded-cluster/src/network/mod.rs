@@ -15,6 +15,7 @@ mod node;
 mod policies;
 pub mod redirect;
 mod services;
+mod wire;
 
 pub use data_plane::{DataPlane, DataPlaneConfig, PodNetwork};
 pub use error::NetworkError;

@@ -19,6 +19,7 @@ use super::netns::Netns;
 use super::nftables::{self, Ruleset};
 use super::policies;
 use super::services::{self, ServiceSurroundings};
+use super::wire::{LinkId, Quality, Wire};
 
 /// The pod's side of its link has no other host on it; its gateway is an address that exists nowhere else, as with Calico.
 const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -27,6 +28,8 @@ const POD_GATEWAY_MAC: MacAddress = [0xee; 6];
 const TABLE: &str = "cluster";
 /// Number of `eth0` in nodes and pods; loopback is 1.
 const ETH0: u32 = 2;
+/// A node's second interface, over the wire.
+const ETH1: u32 = 3;
 /// Numbers from here on are those of the pods' links in a node and of the nodes' links in the fabric.
 pub(super) const FIRST_PORT: u32 = 100;
 pub(super) const ANYWHERE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);
@@ -67,6 +70,16 @@ pub(super) struct Node {
     /// What the kernel has; `None` before the first time.
     rules: Option<Ruleset>,
     udp: UdpDestinations,
+    quality: Quality,
+    /// The way to the fabric with latency and loss, once it was needed.
+    wired: Option<WiredLink>,
+}
+
+/// A second link between node and fabric, through the wire.
+#[derive(Clone, Copy, Debug)]
+struct WiredLink {
+    id: LinkId,
+    fabric_port: u32,
 }
 
 /// A pod's link on its node's side.
@@ -96,6 +109,8 @@ impl Node {
             filter,
             rules: None,
             udp: UdpDestinations::new(),
+            quality: Quality::default(),
+            wired: None,
         };
         fabric.route.request(&[links::add_veth(&fabric_end, &node_end, node.netns.fd()), links::set_forwarding(fabric_port)])?;
         node.route.request(&[links::set_up(ETH0), links::add_address(ETH0, address), links::set_forwarding(ETH0)])?;
@@ -188,8 +203,59 @@ impl Node {
         Ok(())
     }
 
+    /// Changes the link to the fabric. A perfect link is the kernel's own path; others lead through the wire. Routes are
+    /// changed on the fly, so connections go on: both ways exist side by side, with the same addresses.
+    pub(super) fn set_quality(&mut self, quality: Quality, fabric: &mut Fabric, wire: &mut Option<Wire>) -> Result<(), NetworkError> {
+        if quality == self.quality {
+            return Ok(());
+        }
+        match (self.wired, quality.is_perfect()) {
+            (Some(wired), perfect) => {
+                let wire = existing(wire)?;
+                if perfect {
+                    self.route_over(fabric, self.fabric_port, ETH0)?;
+                }
+                wire.set(wired.id, quality)?;
+                if !perfect && self.quality.is_perfect() {
+                    self.route_over(fabric, wired.fabric_port, ETH1)?;
+                }
+            }
+            (None, true) => {}
+            (None, false) => {
+                let wired = self.join_by_wire(fabric, wire, quality)?;
+                self.wired = Some(wired);
+                self.route_over(fabric, wired.fabric_port, ETH1)?;
+            }
+        }
+        self.quality = quality;
+        Ok(())
+    }
+
+    fn join_by_wire(&mut self, fabric: &mut Fabric, wire: &mut Option<Wire>, quality: Quality) -> Result<WiredLink, NetworkError> {
+        if wire.is_none() {
+            *wire = Some(Wire::create()?);
+        }
+        let wire = existing(wire)?;
+        let fabric_port = fabric.next_port();
+        let ends = [wire.next_interface(), wire.next_interface()];
+        let [towards_fabric, towards_node] = ends.map(|index| VethEnd { name: format!("end{index}"), index, mac: wire_mac(index) });
+        // The same link addresses as on the direct link: neighbours stay what they are.
+        let fabric_end = VethEnd { name: format!("node{fabric_port}"), index: fabric_port, mac: fabric_mac(self.address) };
+        let node_end = VethEnd { name: "eth1".to_owned(), index: ETH1, mac: address_mac(self.address) };
+        fabric.route.request(&[links::add_veth(&fabric_end, &towards_fabric, wire.netns().fd()), links::set_forwarding(fabric_port)])?;
+        self.route.request(&[links::add_veth(&node_end, &towards_node, wire.netns().fd()), links::set_forwarding(ETH1)])?;
+        let id = wire.add_link(ends, quality)?;
+        links::wait_until_active(&mut fabric.route, fabric_port)?;
+        links::wait_until_active(&mut self.route, ETH1)?;
+        Ok(WiredLink { id, fabric_port })
+    }
+
     /// Takes the node off the fabric.
-    pub(super) fn leave(self, fabric: &mut Fabric) -> Result<(), NetworkError> {
+    pub(super) fn leave(self, fabric: &mut Fabric, wire: &mut Option<Wire>) -> Result<(), NetworkError> {
+        if let (Some(wired), Some(wire)) = (self.wired, wire) {
+            wire.remove(wired.id)?;
+            fabric.route.request(&[links::delete_link(wired.fabric_port)])?;
+        }
         fabric.route.request(&[links::delete_link(self.fabric_port)])
     }
 
@@ -203,6 +269,10 @@ impl Node {
     }
 }
 
+fn existing(wire: &mut Option<Wire>) -> Result<&mut Wire, NetworkError> {
+    wire.as_mut().ok_or_else(|| NetworkError::ThreadLost { action: "change a link".to_owned() })
+}
+
 pub(super) fn host(address: Ipv4Addr) -> Ipv4Net {
     Ipv4Net::new_assert(address, 32)
 }
@@ -211,6 +281,12 @@ pub(super) fn host(address: Ipv4Addr) -> Ipv4Net {
 fn address_mac(address: Ipv4Addr) -> MacAddress {
     let [a, b, c, d] = address.octets();
     [0x02, 0x42, a, b, c, d]
+}
+
+/// An end inside the wire; no frame is addressed to it.
+fn wire_mac(index: u32) -> MacAddress {
+    let [a, b, c, d] = index.to_be_bytes();
+    [0x02, 0xff, a, b, c, d]
 }
 
 /// The fabric's end of the link to the node with this address.

@@ -78,7 +78,14 @@ fn add_translation(rules: &mut Ruleset, surroundings: ServiceSurroundings) {
     let pair = Register(KEY.0 + 1);
     let hairpin = Expression::Contained { key: KEY, set: Set::Named(HAIRPINS.to_owned()) };
     let masquerade = |comment: &str, condition: Vec<Expression>| {
-        Rule::new(comment, [connection_was_redirected(), condition, vec![Expression::Counter, Expression::Masquerade]])
+        // Rather than the kernel's `masquerade`, which ends connections whose packets begin to leave by another
+        // interface, as they do when a link gets a latency. The node has one address either way.
+        let to_node_address = vec![
+            Expression::Counter,
+            Expression::Immediate { into: KEY, value: surroundings.node_address.octets().to_vec() },
+            Expression::TranslateSource { address: KEY },
+        ];
+        Rule::new(comment, [connection_was_redirected(), condition, to_node_address])
     };
     rules.add_base_chain(
         "nat-postrouting",

@@ -5,6 +5,7 @@
 //! thread exists, hence no default test harness.
 
 mod cluster;
+mod links;
 mod pods;
 mod policies;
 mod redirects;
@@ -23,7 +24,8 @@ fn main() -> ExitCode {
         eprintln!("skipped: no network namespaces on this machine: {reason}");
         return ExitCode::SUCCESS;
     }
-    let tests: Vec<Trial> = [pods::tests(), services::tests(), policies::tests(), redirects::tests()].into_iter().flatten().collect();
+    let tests: Vec<Trial> =
+        [pods::tests(), services::tests(), policies::tests(), redirects::tests(), links::tests()].into_iter().flatten().collect();
     libtest_mimic::run(&arguments, tests).exit_code()
 }
 

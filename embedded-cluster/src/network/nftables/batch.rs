@@ -51,10 +51,6 @@ impl Batch {
         Self { table: table.to_owned(), groups: Vec::new(), next_set: 1 }
     }
 
-    pub(in crate::network) fn is_empty(&self) -> bool {
-        self.groups.is_empty()
-    }
-
     /// Sends the batch; the kernel carries out all of it or nothing. Only a batch too long for the socket's buffer (some
     /// thousand rules) is sent as several such transactions.
     pub(in crate::network) fn commit(&self, socket: &mut NetlinkSocket) -> Result<(), NetworkError> {

@@ -14,6 +14,7 @@ const NFTA_VERDICT_CHAIN: u16 = 2;
 const NFTA_LIST_ELEM: u16 = 1;
 
 const NFPROTO_IPV4: u32 = 2;
+const NFT_NAT_SNAT: u32 = 0;
 const NFT_NAT_DNAT: u32 = 1;
 const NF_NAT_RANGE_PROTO_RANDOM_FULLY: u32 = 1 << 4;
 const NFT_NG_RANDOM: u32 = 1;
@@ -152,8 +153,10 @@ pub(in crate::network) enum Expression {
         address: Register,
         port: Register,
     },
-    /// Translates the source to the address of the interface the packet leaves by.
-    Masquerade,
+    /// Translates the source to the address in the register, at a random port.
+    TranslateSource {
+        address: Register,
+    },
     /// Translates the destination to this machine, at the port in the register.
     Redirect {
         port: Register,
@@ -242,8 +245,11 @@ impl Expression {
             Self::TranslateDestination { address, port } => {
                 ("nat", list.u32_be(1, NFT_NAT_DNAT).u32_be(2, NFPROTO_IPV4).u32_be(3, address.number()).u32_be(5, port.number()))
             }
-            // kube-proxy's choice too: without it two clients that use one source port collide now and then.
-            Self::Masquerade => ("masq", list.u32_be(1, NF_NAT_RANGE_PROTO_RANDOM_FULLY)),
+            // The random port is kube-proxy's choice too: without it two clients with one source port collide now and then.
+            Self::TranslateSource { address } => (
+                "nat",
+                list.u32_be(1, NFT_NAT_SNAT).u32_be(2, NFPROTO_IPV4).u32_be(3, address.number()).u32_be(7, NF_NAT_RANGE_PROTO_RANDOM_FULLY),
+            ),
             Self::Redirect { port } => ("redir", list.u32_be(1, port.number())),
             Self::RejectPortUnreachable => ("reject", list.u32_be(1, NFT_REJECT_ICMP_UNREACH).bytes(2, &[ICMP_PORT_UNREACHABLE])),
             Self::Remember { key, set, timeout } => (
