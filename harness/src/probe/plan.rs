@@ -94,7 +94,7 @@ pub struct DnsProbe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Schedule {
-    /// One after the other, in each of `concurrency` lanes: the next is due `gap` after the answer to the one before.
+    /// `times` attempts one after the other in each of `concurrency` lanes: the next is due `gap` after the answer to the one before.
     Sequence { times: u32, gap: Micros, concurrency: u32 },
     /// As `Sequence`, for each gap in turn; the record names the gap that went before the request. The first request of
     /// each gap is sent without one (it warms the connection up) and is recorded without a gap.

@@ -54,19 +54,17 @@ pub async fn run_probe(probe: Probe, resolver: Resolver, lines: mpsc::Sender<Lin
 async fn follow(lane: Arc<Lane>, mut stop: watch::Receiver<bool>) {
     match lane.probe.schedule.clone() {
         Schedule::Sequence { times, gap, concurrency } => {
-            let left = Arc::new(AtomicU32::new(times));
             let mut lanes = JoinSet::new();
-            for _ in 0..concurrency.max(1).min(times) {
-                lanes.spawn(sequence(Arc::clone(&lane), Arc::clone(&left), gap.duration(), None, stop.clone()));
+            for _ in 0..concurrency.max(1) {
+                lanes.spawn(sequence(Arc::clone(&lane), times, gap.duration(), None, stop.clone()));
             }
             while lanes.join_next().await.is_some() {}
         }
         Schedule::Sweep { gaps, times, concurrency } => {
             for gap in gaps {
-                let left = Arc::new(AtomicU32::new(times));
                 let mut lanes = JoinSet::new();
-                for _ in 0..concurrency.max(1).min(times) {
-                    lanes.spawn(sequence(Arc::clone(&lane), Arc::clone(&left), gap.duration(), Some(gap), stop.clone()));
+                for _ in 0..concurrency.max(1) {
+                    lanes.spawn(sequence(Arc::clone(&lane), times, gap.duration(), Some(gap), stop.clone()));
                 }
                 while lanes.join_next().await.is_some() {}
             }
@@ -77,17 +75,15 @@ async fn follow(lane: Arc<Lane>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// `left` is shared by the lanes of one gap. A swept gap starts with an attempt that no gap went before.
-async fn sequence(lane: Arc<Lane>, left: Arc<AtomicU32>, gap: Duration, swept: Option<Micros>, mut stop: watch::Receiver<bool>) {
+/// A swept gap starts with an attempt that no gap went before.
+async fn sequence(lane: Arc<Lane>, times: u32, gap: Duration, swept: Option<Micros>, mut stop: watch::Receiver<bool>) {
     if swept.is_some() {
         lane.attempt(Instant::now(), Timestamp::now(), None).await;
     }
-    let mut first = swept.is_none();
-    while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-        if !first && pause(gap, &mut stop).await {
+    for turn in 0..times {
+        if (turn > 0 || swept.is_some()) && pause(gap, &mut stop).await {
             return;
         }
-        first = false;
         lane.attempt(Instant::now(), Timestamp::now(), swept).await;
     }
 }

@@ -1,1 +1,10 @@
-//! (being written)
+//! Where clusters come from. The runner speaks to every one of them by its kubeconfig; a provider only makes it, takes it
+//! away, gives it the lab's images, and says from where a gateway in it is reached.
+//!
+//! * [`interface`] is what a provider does, [`embedded`] the one that needs nothing but the kernel.
+
+pub mod embedded;
+pub mod interface;
+
+pub use embedded::Embedded;
+pub use interface::{ClusterHandle, ClusterRequest, ClusterSetting, LabImage, Lifetime, Provider, ProviderError};

@@ -1,0 +1,178 @@
+//! `gatelab run`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gateways::{GatewayBuild, GatewayKind};
+use jiff::Zoned;
+
+use super::arguments::{Global, RunArgs};
+use super::exit::Exit;
+use super::failure::{Failure, nearest};
+use super::{catalogue, gateways as gateway_command, interrupt};
+use crate::events::{Control, Event, EventFileError, Verdict};
+use crate::provider::{Embedded, Provider};
+use crate::run::session::{self, Session, SessionOutcome};
+use crate::scenario::{Plan, Scale};
+use crate::terminal::{LiveView, Screen, table};
+
+/// What `--cluster` takes.
+const PROVIDERS: [&str; 1] = ["embedded"];
+
+pub async fn run(args: &RunArgs, global: &Global, screen: &Arc<Screen>) -> Result<Exit, Failure> {
+    let provider = provider(&args.cluster)?;
+    let kinds = gateway_command::kinds(&args.gateway)?;
+    let found = catalogue::find(global)?;
+    let entries = catalogue::pick(&found, &args.ids)?;
+    let scale = if args.real_time { Scale::Production } else { Scale::Lab };
+    let plans: Vec<Plan> =
+        entries.iter().flat_map(|entry| kinds.iter().map(|kind| entry.plan(kind.name(), scale)).collect::<Vec<_>>()).collect();
+    drop(found);
+    let out = out_folder(args)?;
+    let cancel = interrupt::token(screen, "taking the clusters away")?;
+
+    let mut view = LiveView::new(Arc::clone(screen));
+    let needed = needed(&plans, &kinds);
+    let builds = gateway_command::fetch(&needed, &cancel, |event| view.handle(event)).await;
+    let builds = builds.inspect_err(|_| {
+        let _ = std::fs::remove_dir(&out);
+    })?;
+    let session = Session {
+        provider,
+        plans,
+        builds: builds.into_iter().map(|build| (build.kind.name().to_owned(), build)).collect::<BTreeMap<String, GatewayBuild>>(),
+        repeat: args.repeat,
+        jobs: args.jobs.map_or_else(session::default_jobs, |jobs| jobs as usize),
+        control: match (args.without_fault, args.without_fix) {
+            (true, _) => Control::FaultLeftOut,
+            (_, true) => Control::FixLeftOut,
+            _ => Control::Full,
+        },
+        real_time: args.real_time,
+        out: out.clone(),
+        command: std::env::args().collect(),
+        seed: args.seed.unwrap_or_else(rand::random),
+    };
+    let outcome = session.run(cancel, |event| view.handle(event)).await;
+    view.clear();
+    let outcome = outcome.map_err(|error| unwritable(&error))?;
+    conclude(args, &outcome, &out, screen)
+}
+
+pub fn provider(name: &str) -> Result<Arc<dyn Provider>, Failure> {
+    match name {
+        "embedded" => Ok(Arc::new(Embedded)),
+        other => {
+            let failure = Failure::usage(format!("no clusters come from `{other}`; --cluster takes {}", PROVIDERS.join(", ")));
+            Err(match nearest(other, PROVIDERS) {
+                Some(near) => failure.hint(format!("did you mean `{near}`?")),
+                None => failure,
+            })
+        }
+    }
+}
+
+/// Gateways that are run, and those that an application uses as a sidecar.
+pub fn needed(plans: &[Plan], kinds: &[GatewayKind]) -> Vec<GatewayKind> {
+    let mut needed = kinds.to_vec();
+    for kind in GatewayKind::ALL {
+        let image = format!("gatelab/{kind}");
+        let mentions = |plan: &Plan| {
+            let changes = [&plan.setup, &plan.fault, &plan.fix];
+            let objects = plan.app.iter().chain(changes.into_iter().flat_map(|change| change.apply.iter().chain(&change.patch)));
+            objects.into_iter().any(|object| object.to_string().contains(&image))
+        };
+        if !needed.contains(&kind) && plans.iter().any(mentions) {
+            needed.push(kind);
+        }
+    }
+    needed
+}
+
+/// Made at once, so that a folder that cannot be written is told before anything runs.
+fn out_folder(args: &RunArgs) -> Result<PathBuf, Failure> {
+    let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("gatelab-out").join(Zoned::now().strftime("%Y-%m-%dT%H-%M-%S").to_string()));
+    session::is_writable(&folder).map_err(|error| {
+        Failure::new(Exit::Output, format!("cannot write results to {}: {error}", folder.display()))
+            .hint("choose another folder with --out, or make room on the disk")
+    })?;
+    Ok(folder)
+}
+
+fn unwritable(error: &EventFileError) -> Failure {
+    let failure = Failure::from_error(Exit::Output, error);
+    match miette::Diagnostic::help(error) {
+        Some(help) => failure.hint(help.to_string()),
+        None => failure,
+    }
+}
+
+/// Reports, table, exit code.
+fn conclude(args: &RunArgs, outcome: &SessionOutcome, out: &std::path::Path, screen: &Screen) -> Result<Exit, Failure> {
+    if let Some(error) = &outcome.unwritten {
+        return Err(unwritable(error));
+    }
+    if let Some(error) = &outcome.hopeless {
+        return Err(Failure::from_error(Exit::Environment, error).hint("`gatelab doctor` shows what this machine has and what to do"));
+    }
+    let json = super::report::write(out, &outcome.events)?;
+    if args.json {
+        screen.data_raw(&json);
+    } else {
+        let summary = table::summary(&outcome.events);
+        if !summary.is_empty() {
+            screen.data(&summary);
+        }
+        for line in table::details(&outcome.events) {
+            screen.data(&line);
+        }
+    }
+    screen.note(&format!("{}; reports in {}", table::totals(&outcome.events), out.display()));
+    if outcome.interrupted {
+        return Err(Failure::new(Exit::Interrupted, "interrupted; every cluster was taken away"));
+    }
+    Ok(exit(&outcome.events))
+}
+
+/// The highest row of the table that applies.
+fn exit(events: &[Event]) -> Exit {
+    let any = |wanted: fn(&Verdict) -> bool| !table::runs_with(events, wanted).is_empty();
+    if any(|verdict| matches!(verdict, Verdict::Unexpected)) {
+        Exit::Unexpected
+    } else if any(|verdict| matches!(verdict, Verdict::Void { .. })) {
+        Exit::Void
+    } else if any(|verdict| matches!(verdict, Verdict::Proven)) {
+        Exit::Success
+    } else {
+        Exit::Skipped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{EventKind, RunId};
+
+    fn finished(verdict: Verdict) -> Event {
+        let run = RunId { scenario: "a".into(), gateway: "nginx".into(), repeat: 1 };
+        Event::of_run(&run, EventKind::RunFinished { verdict, took_ms: 1, phases_ms: BTreeMap::new() })
+    }
+
+    #[test]
+    fn the_worst_verdict_decides_the_exit_code() {
+        let void = || finished(Verdict::Void { reason: String::new() });
+        let skipped = || finished(Verdict::Skipped { reason: String::new() });
+        assert_eq!(exit(&[finished(Verdict::Proven), skipped()]), Exit::Success);
+        assert_eq!(exit(&[finished(Verdict::Proven), void()]), Exit::Void);
+        assert_eq!(exit(&[void(), finished(Verdict::Unexpected), finished(Verdict::Proven)]), Exit::Unexpected);
+        assert_eq!(exit(&[skipped()]), Exit::Skipped);
+        assert_eq!(exit(&[]), Exit::Skipped);
+    }
+
+    #[test]
+    fn an_unknown_provider_is_a_mistake_of_the_caller() {
+        let Err(failure) = provider("embeded") else { panic!("there is no such provider") };
+        assert_eq!((failure.exit, failure.hints), (Exit::Usage, vec!["did you mean `embedded`?".to_owned()]));
+    }
+}

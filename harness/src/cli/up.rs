@@ -1,0 +1,132 @@
+//! `gatelab up`: a lab to work in by hand.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::arguments::{Global, LabPhase, UpArgs};
+use super::exit::Exit;
+use super::failure::Failure;
+use super::labs::{self, LabNote};
+use super::{catalogue, gateways as gateway_command, interrupt, run};
+use crate::events::{Event, EventKind, RunId};
+use crate::provider::{Embedded, Lifetime};
+use crate::run::lab::{Lab, LabRequest};
+use crate::run::phase::Stage;
+use crate::run::{Emitter, RunError};
+use crate::scenario::plan::PlannedSettle;
+use crate::scenario::{Plan, Scale};
+use crate::signature::Phase;
+use crate::terminal::{LiveView, Screen};
+
+/// Bound of the wait for the first answers of a healthy lab.
+const ANSWERS_WITHIN: std::time::Duration = std::time::Duration::from_secs(15);
+
+pub async fn run(args: &UpArgs, global: &Global, screen: &Arc<Screen>) -> Result<Exit, Failure> {
+    let found = catalogue::find(global)?;
+    let entry = catalogue::pick(&found, std::slice::from_ref(&args.id))?.remove(0);
+    let kind = gateway_command::kinds(std::slice::from_ref(&args.gateway))?.remove(0);
+    let plan = entry.plan(kind.name(), if args.real_time { Scale::Production } else { Scale::Lab });
+    if let Some(reason) = &plan.skip {
+        return Err(Failure::usage(format!("{} cannot be brought up with {kind}: {reason}", args.id)));
+    }
+    let cancel = interrupt::token(screen, "taking the cluster away")?;
+    let mut view = LiveView::new(Arc::clone(screen));
+    let needed = run::needed(std::slice::from_ref(&plan), &[kind]);
+    let builds = gateway_command::fetch(&needed, &cancel, |event| view.handle(event)).await?;
+
+    let (sender, mut events) = mpsc::unbounded_channel::<Event>();
+    let id = RunId { scenario: args.name.clone(), gateway: kind.name().to_owned(), repeat: 1 };
+    let emit = Emitter::new(id.clone(), sender);
+    let request = LabRequest {
+        provider: &Embedded,
+        name: args.name.clone(),
+        plan: &plan,
+        gateway: &builds[0],
+        builds: &builds,
+        // Attached while it comes up: whatever goes wrong, nothing is left.
+        lifetime: Lifetime::Detached,
+    };
+    let (lab, answered) = {
+        let mut bringing_up = std::pin::pin!(bring_up(&request, args.phase, &emit));
+        view.handle(&Event::of_run(&id, EventKind::RunStarted {
+            title: plan.title.clone(),
+            level: plan.level.clone(),
+            tags: plan.tags.clone(),
+            provider: "embedded".into(),
+            gateway_version: builds[0].version.clone(),
+            control: crate::events::Control::Full,
+            real_time: args.real_time,
+        }));
+        let result = loop {
+            tokio::select! {
+                Some(event) = events.recv() => view.handle(&event),
+                result = &mut bringing_up => break Some(result),
+                () = cancel.cancelled() => break None,
+            }
+        };
+        view.clear();
+        match result {
+            Some(Ok(up)) => up,
+            Some(Err(error)) => {
+                take_away(&args.name).await;
+                return Err(failure(&error));
+            }
+            None => {
+                take_away(&args.name).await;
+                return Err(Failure::new(Exit::Interrupted, "interrupted; the cluster was taken away"));
+            }
+        }
+    };
+    let note = LabNote { scenario: args.id.clone(), gateway: args.gateway.clone(), phase: args.phase, real_time: args.real_time };
+    if let Err(error) = labs::write_note(&args.name, &note) {
+        screen.warning(&format!("`gatelab status` will not know what to send: {error}"));
+    }
+    tell(args, &plan, &lab, answered, screen);
+    lab.detach();
+    Ok(Exit::Success)
+}
+
+/// The lab, and whether it answered before any fault was put in.
+async fn bring_up(request: &LabRequest<'_>, phase: LabPhase, emit: &Emitter) -> Result<(Lab, bool), RunError> {
+    let plan = request.plan;
+    let lab = Lab::create(request, emit).await?;
+    let settle = if plan.setup.is_empty() { PlannedSettle::default() } else { plan.setup.settle.clone() };
+    lab.settle(&settle, plan, Phase::Healthy, emit).await?;
+    let stage = Stage { lab: &lab, plan, gateway: request.gateway.kind, emit };
+    let answered = stage.first_answers(Phase::Healthy, ANSWERS_WITHIN).await?;
+    if phase == LabPhase::Fault {
+        lab.change(&plan.fault, plan, Phase::Fault, emit).await?;
+        lab.settle(&plan.fault.settle, plan, Phase::Fault, emit).await?;
+    }
+    Ok((lab, answered))
+}
+
+fn tell(args: &UpArgs, plan: &Plan, lab: &Lab, answered: bool, screen: &Screen) {
+    if !answered {
+        screen.warning("the healthy application did not answer; see `gatelab status`");
+    }
+    screen.data(&lab.kubeconfig().display().to_string());
+    screen.note(&format!("lab `{}` is up: kubectl --kubeconfig \"$(gatelab kubeconfig {})\" get pods -A", args.name, args.name));
+    if let (Some(address), Some(probe)) = (lab.host_address("http"), plan.probes.iter().flatten().next()) {
+        screen.note(&format!("the gateway answers on this machine: curl -i -H 'Host: {}' http://{address}{}", probe.send.authority(), probe.send.target));
+    }
+    screen.hint(&format!("`gatelab status {}` sends the probes, `gatelab down {}` takes the lab away", args.name, args.name));
+}
+
+async fn take_away(name: &str) {
+    if let Ok(cluster) = embedded_cluster::cluster::Cluster::attach(&embedded_cluster::cluster::default_state_dir(name)) {
+        let _ = cluster.stop().await;
+    }
+}
+
+/// An error of the lab, with the exit code of its kind.
+pub fn failure(error: &RunError) -> Failure {
+    let exit = match error {
+        RunError::Provider(_) => Exit::Environment,
+        RunError::Kubernetes(_) | RunError::TooLong(_) => Exit::Void,
+        RunError::Plan(_) => Exit::Usage,
+    };
+    let failure = Failure::from_error(exit, error);
+    if error.is_hopeless() { failure.hint("`gatelab doctor` shows what this machine has and what to do") } else { failure }
+}

@@ -1,0 +1,169 @@
+//! The way that a request should take, read from Ingress, Service and EndpointSlices as a person would.
+
+use serde_json::Value;
+
+use crate::run::mirror::Snapshot;
+
+/// Where a Service would send a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub ip: String,
+    pub port: u16,
+    pub pod: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub namespace: String,
+    pub service: String,
+    /// `None` for headless Services and those that do not exist.
+    pub cluster_ip: Option<String>,
+    pub port: Option<u16>,
+    pub ready: Vec<Endpoint>,
+    /// Whether the gateway is told to speak TLS to the application.
+    pub tls: bool,
+    /// What is wrong with the way itself, such as a Service that does not exist.
+    pub broken: Option<String>,
+}
+
+/// Finds the way of a request; an error says at which object it ends.
+pub fn find(snapshot: &Snapshot, host: &str, target: &str, tls_by_default: bool) -> Result<Route, String> {
+    let path = target.split('?').next().unwrap_or("/");
+    let (ingress, backend) =
+        best_rule(snapshot, host, path).ok_or_else(|| format!("no Ingress has a rule for {host}{path}"))?;
+    let namespace = text(ingress, "/metadata/namespace");
+    let service = backend.pointer("/service/name").and_then(Value::as_str).ok_or("the Ingress rule names no Service")?.to_owned();
+    let mut route = Route {
+        namespace: namespace.clone(),
+        service: service.clone(),
+        cluster_ip: None,
+        port: None,
+        ready: Vec::new(),
+        tls: speaks_tls(ingress).unwrap_or(tls_by_default),
+        broken: None,
+    };
+    let Some(object) = snapshot.get("Service", &namespace, &service) else {
+        route.broken = Some(format!("Service {namespace}/{service} does not exist"));
+        return Ok(route);
+    };
+    route.cluster_ip = object.pointer("/spec/clusterIP").and_then(Value::as_str).filter(|ip| *ip != "None").map(str::to_owned);
+    let wanted = &backend["service"]["port"];
+    let port = object.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten().find(|port| {
+        wanted["number"].as_u64().is_some_and(|number| port["port"].as_u64() == Some(number))
+            || wanted["name"].as_str().is_some_and(|name| port["name"].as_str() == Some(name))
+    });
+    let Some(port) = port else {
+        route.broken = Some(format!("Service {namespace}/{service} has no port {wanted}"));
+        return Ok(route);
+    };
+    route.port = port["port"].as_u64().and_then(|number| u16::try_from(number).ok());
+    let port_name = port["name"].as_str().unwrap_or_default();
+    route.ready = ready_endpoints(snapshot, &namespace, &service, port_name);
+    if route.ready.is_empty() {
+        route.broken = Some(format!("Service {namespace}/{service} has no ready endpoint"));
+    }
+    Ok(route)
+}
+
+/// Exact host before wildcard before none, exact path before the longest prefix (Ingress, "Multiple matches").
+fn best_rule<'a>(snapshot: &'a Snapshot, host: &str, path: &str) -> Option<(&'a Value, &'a Value)> {
+    let mut best: Option<((u8, u8, usize), &Value, &Value)> = None;
+    for ingress in snapshot.of_kind("Ingress", None) {
+        for rule in ingress.pointer("/spec/rules").and_then(Value::as_array).into_iter().flatten() {
+            let host_rank = match rule["host"].as_str() {
+                Some(name) if name == host => 3,
+                Some(name) if name.strip_prefix('*').is_some_and(|suffix| host.ends_with(suffix)) => 2,
+                None => 1,
+                Some(_) => continue,
+            };
+            for entry in rule.pointer("/http/paths").and_then(Value::as_array).into_iter().flatten() {
+                let prefix = entry["path"].as_str().unwrap_or("/");
+                let exact = entry["pathType"] == "Exact";
+                let matches = if exact { prefix == path } else { is_prefix(prefix, path) };
+                let rank = (host_rank, u8::from(exact), prefix.len());
+                if matches && best.as_ref().is_none_or(|(held, _, _)| rank > *held) {
+                    best = Some((rank, ingress, &entry["backend"]));
+                }
+            }
+        }
+    }
+    let default = || {
+        let ingress = snapshot.of_kind("Ingress", None).find(|ingress| !ingress["spec"]["defaultBackend"].is_null())?;
+        Some((ingress, &ingress["spec"]["defaultBackend"]))
+    };
+    best.map(|(_, ingress, backend)| (ingress, backend)).or_else(default)
+}
+
+/// Prefixes match whole path elements.
+fn is_prefix(prefix: &str, path: &str) -> bool {
+    let prefix = prefix.trim_end_matches('/');
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The annotation that ingress-nginx reads, which the lab's agent reads for every gateway.
+fn speaks_tls(ingress: &Value) -> Option<bool> {
+    let protocol = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/backend-protocol"].as_str()?;
+    Some(matches!(protocol.to_ascii_uppercase().as_str(), "HTTPS" | "GRPCS"))
+}
+
+fn ready_endpoints(snapshot: &Snapshot, namespace: &str, service: &str, port_name: &str) -> Vec<Endpoint> {
+    let mut found = Vec::new();
+    for slice in snapshot.of_kind("EndpointSlice", Some(namespace)) {
+        if slice["metadata"]["labels"]["kubernetes.io/service-name"] != service {
+            continue;
+        }
+        let ports = slice["ports"].as_array().into_iter().flatten();
+        let port = ports.filter(|port| port["name"].as_str().unwrap_or_default() == port_name).find_map(|port| port["port"].as_u64());
+        let Some(port) = port.and_then(|port| u16::try_from(port).ok()) else { continue };
+        for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
+            if !endpoint["conditions"]["ready"].as_bool().unwrap_or(true) {
+                continue;
+            }
+            let pod = endpoint.pointer("/targetRef/name").and_then(Value::as_str).map(str::to_owned);
+            for address in endpoint["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                found.push(Endpoint { ip: address.to_owned(), port, pod: pod.clone() });
+            }
+        }
+    }
+    found
+}
+
+fn text(object: &Value, pointer: &str) -> String {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn world(target_port: u16, ready: bool) -> Snapshot {
+        Snapshot::from_objects([
+            json!({ "kind": "Ingress", "metadata": { "namespace": "shop", "name": "shop" }, "spec": { "rules": [
+                { "host": "shop.test", "http": { "paths": [
+                    { "path": "/", "pathType": "Prefix", "backend": { "service": { "name": "shop", "port": { "number": 80 } } } },
+                    { "path": "/pay", "pathType": "Prefix", "backend": { "service": { "name": "pay", "port": { "name": "http" } } } }] } }] } }),
+            json!({ "kind": "Service", "metadata": { "namespace": "shop", "name": "shop" },
+                "spec": { "clusterIP": "10.96.3.4", "ports": [{ "name": "http", "port": 80 }] } }),
+            json!({ "kind": "EndpointSlice", "metadata": { "namespace": "shop", "name": "shop-1", "labels": { "kubernetes.io/service-name": "shop" } },
+                "ports": [{ "name": "http", "port": target_port }],
+                "endpoints": [{ "addresses": ["10.244.0.9"], "conditions": { "ready": ready }, "targetRef": { "name": "shop-a" } }] }),
+        ])
+    }
+
+    #[test]
+    fn the_way_leads_to_the_ready_endpoints() {
+        let route = find(&world(8081, true), "shop.test", "/?a=1", false).unwrap();
+        assert_eq!((route.cluster_ip.as_deref(), route.port), (Some("10.96.3.4"), Some(80)));
+        assert_eq!(route.ready, [Endpoint { ip: "10.244.0.9".into(), port: 8081, pod: Some("shop-a".into()) }]);
+        assert_eq!(route.broken, None);
+    }
+
+    #[test]
+    fn what_breaks_the_way_is_said() {
+        assert!(find(&world(8081, false), "shop.test", "/", false).unwrap().broken.unwrap().contains("no ready endpoint"));
+        assert!(find(&world(8081, true), "shop.test", "/pay/now", false).unwrap().broken.unwrap().contains("shop/pay does not exist"));
+        assert!(find(&world(8081, true), "other.test", "/", false).unwrap_err().contains("no Ingress"));
+    }
+}

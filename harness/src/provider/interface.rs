@@ -1,0 +1,93 @@
+//! What a provider does.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::scenario::model::Need;
+
+/// An image that pods of the lab use: a name, and the folders of this machine whose content it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabImage {
+    pub name: String,
+    /// Folder on this machine, absolute path in the container.
+    pub content: Vec<(PathBuf, PathBuf)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Gone when this process ends, however it ends.
+    Attached,
+    /// Until it is deleted.
+    Detached,
+}
+
+#[derive(Clone, Debug)]
+pub struct ClusterRequest {
+    /// Unique among this user's clusters; a DNS label.
+    pub name: String,
+    pub nodes: u32,
+    /// Beside the lab's own image, which every cluster gets.
+    pub images: Vec<LabImage>,
+    pub lifetime: Lifetime,
+    /// Bound of the time until the API answers and nodes are ready.
+    pub within: Duration,
+}
+
+/// What the runner has to know about clusters of a provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterSetting {
+    /// How long objects must have been left alone for the network to have caught up with them: rules for Services and
+    /// policies are programmed by a component that reports to nobody when it has done so.
+    pub quiet: Duration,
+    /// What a scenario may ask for and this provider does not have, with the reason.
+    pub lacking: Vec<(Need, String)>,
+}
+
+impl ClusterSetting {
+    /// Why a scenario with these needs cannot run here.
+    pub fn lacks(&self, needs: &[Need]) -> Option<&str> {
+        self.lacking.iter().find(|(need, _)| needs.contains(need)).map(|(_, reason)| reason.as_str())
+    }
+}
+
+/// What failed, as the provider says it. `forbidden`: the machine does not allow it; else something went wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{provider} cluster: {detail}")]
+pub struct ProviderError {
+    pub provider: String,
+    pub detail: String,
+    /// The machine cannot do it at all: no other run will fare better.
+    pub hopeless: bool,
+}
+
+/// A cluster that runs. Dropping the handle of an attached cluster takes it away.
+#[async_trait]
+pub trait ClusterHandle: Send + Sync {
+    fn kubeconfig(&self) -> &Path;
+
+    /// Context in the kubeconfig; `None`: its current one.
+    fn context(&self) -> Option<&str> {
+        None
+    }
+
+    /// The end of whatever log the cluster itself keeps, for error messages.
+    fn log_tail(&self) -> String {
+        String::new()
+    }
+
+    /// Takes the cluster away; returns when it is gone.
+    async fn delete(self: Box<Self>) -> Result<(), ProviderError>;
+}
+
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// As `--cluster` takes it.
+    fn name(&self) -> &str;
+
+    fn setting(&self) -> ClusterSetting;
+
+    /// Brings a cluster up, with the lab's images in it. When the future is dropped, what was begun goes away again.
+    async fn create(&self, request: &ClusterRequest) -> Result<Box<dyn ClusterHandle>, ProviderError>;
+}

@@ -1,0 +1,118 @@
+//! Carrying out a change of a scenario: apply, patch, delete, links, restart, in this order.
+
+use futures::future::try_join_all;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::mirror::Snapshot;
+use crate::kubernetes::{Kubernetes, KubernetesError, ObjectRef};
+use crate::scenario::expect::ObjectName;
+use crate::scenario::plan::{PlannedChange, PlannedLink};
+use crate::scenario::time::format_duration;
+
+/// Read by the embedded cluster's network controller.
+pub const LATENCY_ANNOTATION: &str = "gatelab.dev/link-latency";
+pub const LOSS_ANNOTATION: &str = "gatelab.dev/link-loss";
+/// What `kubectl rollout restart` sets.
+const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
+
+/// Makes the change; returns what was done, for people. `now` tells which nodes run which pods.
+pub async fn make(kubernetes: &Kubernetes, change: &PlannedChange, namespace: &str, now: &Snapshot) -> Result<Vec<String>, KubernetesError> {
+    let mut done = Vec::new();
+    for manifest in &change.apply {
+        kubernetes.apply(manifest, namespace).await?;
+        done.push(format!("applied {}", ObjectRef::of(manifest, namespace)?));
+    }
+    for partial in &change.patch {
+        kubernetes.patch(partial, namespace).await?;
+        done.push(format!("patched {}", ObjectRef::of(partial, namespace)?));
+    }
+    for name in &change.delete {
+        let object = reference(name, namespace)?;
+        kubernetes.delete(&object).await?;
+        done.push(format!("deleted {object}"));
+    }
+    for link in &change.links {
+        done.extend(set_links(kubernetes, link, namespace, now).await?);
+    }
+    for name in &change.restart {
+        let object = reference(name, namespace)?;
+        let partial = json!({ "spec": { "template": { "metadata": { "annotations": { RESTARTED_AT: Timestamp::now().to_string() } } } } });
+        kubernetes.merge(&object, &partial).await?;
+        done.push(format!("restarted {object}"));
+    }
+    Ok(done)
+}
+
+/// Sets the link of every node.
+pub async fn set_all_links(
+    kubernetes: &Kubernetes, latency: Option<std::time::Duration>, loss: Option<f64>,
+) -> Result<Vec<String>, KubernetesError> {
+    if latency.is_none() && loss.is_none() {
+        return Ok(Vec::new());
+    }
+    let nodes = kubernetes.list("v1", "Node", None, None).await?;
+    let names = nodes.iter().filter_map(|node| node["metadata"]["name"].as_str());
+    try_join_all(names.map(|name| set_link(kubernetes, name, latency, loss))).await
+}
+
+async fn set_links(kubernetes: &Kubernetes, link: &PlannedLink, namespace: &str, now: &Snapshot) -> Result<Vec<String>, KubernetesError> {
+    let mut nodes: Vec<&str> = now
+        .of_kind("Pod", Some(namespace))
+        .filter(|pod| link.node_of.iter().all(|(key, value)| pod["metadata"]["labels"][key] == **value))
+        .filter_map(|pod| pod["spec"]["nodeName"].as_str())
+        .collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    if nodes.is_empty() {
+        return Err(KubernetesError::Manifest { detail: format!("a link change selects pods by {:?}, and there are none", link.node_of) });
+    }
+    try_join_all(nodes.into_iter().map(|name| set_link(kubernetes, name, link.latency, link.loss))).await
+}
+
+async fn set_link(
+    kubernetes: &Kubernetes, node: &str, latency: Option<std::time::Duration>, loss: Option<f64>,
+) -> Result<String, KubernetesError> {
+    let mut annotations = serde_json::Map::new();
+    if let Some(latency) = latency {
+        annotations.insert(LATENCY_ANNOTATION.into(), format_duration(latency).into());
+    }
+    if let Some(loss) = loss {
+        annotations.insert(LOSS_ANNOTATION.into(), loss.to_string().into());
+    }
+    let object = ObjectRef { api_version: "v1".into(), kind: "Node".into(), namespace: None, name: node.to_owned() };
+    let told = annotations.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect::<Vec<_>>().join(" ");
+    kubernetes.merge(&object, &json!({ "metadata": { "annotations": annotations } })).await?;
+    Ok(format!("link of {object}: {told}"))
+}
+
+/// `Kind/name` of a kind that Kubernetes itself defines.
+pub fn reference(name: &ObjectName, namespace: &str) -> Result<ObjectRef, KubernetesError> {
+    let api_version = api_version(&name.kind).ok_or_else(|| KubernetesError::Manifest {
+        detail: format!("`{name}`: the lab knows no kind {} by its name alone", name.kind),
+    })?;
+    let object = name.name.clone().ok_or_else(|| KubernetesError::Manifest { detail: format!("`{name}` names no object") })?;
+    Ok(ObjectRef {
+        api_version: api_version.into(),
+        kind: name.kind.clone(),
+        namespace: Some(name.namespace.clone().unwrap_or_else(|| namespace.to_owned())),
+        name: object,
+    })
+}
+
+/// The version in which a built-in kind is served by every supported Kubernetes.
+pub fn api_version(kind: &str) -> Option<&'static str> {
+    Some(match kind {
+        "Pod" | "Service" | "ConfigMap" | "Secret" | "Node" | "Namespace" | "Event" | "Endpoints" | "ServiceAccount"
+        | "PersistentVolumeClaim" => "v1",
+        "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" => "apps/v1",
+        "EndpointSlice" => "discovery.k8s.io/v1",
+        "Ingress" | "IngressClass" | "NetworkPolicy" => "networking.k8s.io/v1",
+        "PodDisruptionBudget" => "policy/v1",
+        "Job" | "CronJob" => "batch/v1",
+        "HorizontalPodAutoscaler" => "autoscaling/v2",
+        "Role" | "RoleBinding" | "ClusterRole" | "ClusterRoleBinding" => "rbac.authorization.k8s.io/v1",
+        _ => return None,
+    })
+}
+

@@ -1,0 +1,231 @@
+//! A cluster with everything in it that a scenario needs: gateway, application, client.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use gateways::{GATEWAY_NAMESPACE, GatewayBuild, GatewayInstall, GatewayKind};
+use serde_json::{Value, json};
+
+use super::emit::Emitter;
+use super::mirror::Mirror;
+use super::probing::{CLIENT_NAMESPACE, CLIENT_POD};
+use super::single::RunError;
+use super::{change, settle};
+use crate::events::EventKind;
+use crate::kubernetes::{Kubernetes, KubernetesError};
+use crate::provider::{ClusterHandle, ClusterRequest, ClusterSetting, LabImage, Lifetime, Provider};
+use crate::scenario::Plan;
+use crate::scenario::plan::{PlannedChange, PlannedSettle};
+use crate::signature::Phase;
+
+/// Bound of the time until a cluster is up.
+const CLUSTER_WITHIN: Duration = Duration::from_secs(60);
+/// Bound of the first list of all objects.
+const LIST_WITHIN: Duration = Duration::from_secs(30);
+/// Service of the gateway; its ports are called `http` and `https`.
+pub const GATEWAY_SERVICE: &str = "gateway";
+
+/// What a lab is made of.
+pub struct LabRequest<'a> {
+    pub provider: &'a dyn Provider,
+    /// Unique among this user's labs.
+    pub name: String,
+    pub plan: &'a Plan,
+    pub gateway: &'a GatewayBuild,
+    /// Every gateway at hand: applications may use one as a sidecar.
+    pub builds: &'a [GatewayBuild],
+    pub lifetime: Lifetime,
+}
+
+/// A running lab. Dropping it takes an attached cluster away.
+pub struct Lab {
+    pub kubernetes: Kubernetes,
+    pub mirror: Mirror,
+    pub setting: ClusterSetting,
+    pub namespaces: BTreeSet<String>,
+    // Last: watches end before the cluster does.
+    handle: Box<dyn ClusterHandle>,
+}
+
+impl Lab {
+    /// Brings the cluster up and puts everything into it; the application is in its healthy state afterwards, but it has not
+    /// been waited for.
+    pub async fn create(request: &LabRequest<'_>, emit: &Emitter) -> Result<Self, RunError> {
+        let begun = Instant::now();
+        emit.step("cluster up");
+        let cluster = ClusterRequest {
+            name: request.name.clone(),
+            nodes: request.plan.nodes,
+            images: images(request),
+            lifetime: request.lifetime,
+            within: CLUSTER_WITHIN,
+        };
+        let handle = request.provider.create(&cluster).await?;
+        let kubernetes = Kubernetes::connect(handle.kubeconfig(), handle.context()).await?;
+        let (mirror, version) = tokio::try_join!(Mirror::start(&kubernetes, LIST_WITHIN), kubernetes.version())?;
+        let nodes = node_names(&mirror);
+        emit.tell(EventKind::ClusterUp { took_ms: millis(begun.elapsed()), nodes: nodes.clone(), kubernetes: version });
+
+        let lab = Lab { kubernetes, mirror, setting: request.provider.setting(), namespaces: namespaces(request.plan), handle };
+        emit.step("installing gateway, application and client");
+        lab.install(request, nodes.first().filter(|_| nodes.len() > 1)).await?;
+        Ok(lab)
+    }
+
+    /// An existing cluster that a lab was made in.
+    pub async fn attach(provider: &dyn Provider, handle: Box<dyn ClusterHandle>, namespaces: BTreeSet<String>) -> Result<Self, RunError> {
+        let kubernetes = Kubernetes::connect(handle.kubeconfig(), handle.context()).await?;
+        let mirror = Mirror::start(&kubernetes, LIST_WITHIN).await?;
+        Ok(Lab { kubernetes, mirror, setting: provider.setting(), namespaces, handle })
+    }
+
+    async fn install(&self, request: &LabRequest<'_>, gateway_node: Option<&String>) -> Result<(), RunError> {
+        let plan = request.plan;
+        let node_selector: BTreeMap<String, String> =
+            gateway_node.map(|node| ("kubernetes.io/hostname".to_owned(), node.clone())).into_iter().collect();
+        let install = GatewayInstall {
+            image: request.gateway.image(),
+            agent_arguments: request.gateway.agent_arguments(),
+            // JSON is YAML.
+            settings: Value::Object(plan.settings.clone()).to_string(),
+            replicas: 1,
+            node_selector: node_selector.clone(),
+            rbac: request.provider.name() != "embedded",
+        };
+        let mut manifests = gateways::manifests(request.gateway.kind, &install);
+        manifests.extend(client_manifests(&node_selector));
+        manifests.extend(plan.app.iter().cloned());
+        change::set_all_links(&self.kubernetes, plan.link_latency, plan.link_loss).await?;
+        self.kubernetes.apply_all(&manifests, &plan.namespace).await?;
+        if !plan.setup.is_empty() {
+            change::make(&self.kubernetes, &plan.setup, &plan.namespace, &self.mirror.snapshot()).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes a change and tells what was done.
+    pub async fn change(&self, change: &PlannedChange, plan: &Plan, phase: Phase, emit: &Emitter) -> Result<(), RunError> {
+        let changes = change::make(&self.kubernetes, change, &plan.namespace, &self.mirror.snapshot()).await?;
+        emit.tell(EventKind::Changed { phase, changes });
+        Ok(())
+    }
+
+    /// Waits until a change has taken effect.
+    pub async fn settle(&self, settle: &PlannedSettle, plan: &Plan, phase: Phase, emit: &Emitter) -> Result<(), RunError> {
+        let begun = Instant::now();
+        emit.step(format!("{}: waiting for the cluster to settle", phase.name()));
+        settle::wait(&self.kubernetes, &self.mirror, settle, self.setting.quiet, |snapshot| {
+            let objects: Vec<Value> = snapshot.all().map(|(_, object)| object.clone()).collect();
+            settle.until.iter().enumerate().find_map(|(index, expected)| {
+                let item = crate::signature::object::evaluate(index, expected, &objects, &plan.namespace);
+                (!item.met).then(|| format!("expected {}, observed {}", item.expected, item.observed))
+            })
+        })
+        .await?;
+        emit.tell(EventKind::Settled { phase, took_ms: millis(begun.elapsed()) });
+        Ok(())
+    }
+
+    /// `host:port` of the gateway's Service inside the cluster.
+    pub async fn gateway_address(&self, tls: bool) -> Result<String, KubernetesError> {
+        let find = |mirror: &Mirror| {
+            let snapshot = mirror.snapshot();
+            let ip = snapshot.get("Service", GATEWAY_NAMESPACE, GATEWAY_SERVICE)?.pointer("/spec/clusterIP")?.as_str()?.to_owned();
+            (!ip.is_empty()).then_some(ip)
+        };
+        self.mirror
+            .wait(Duration::from_secs(10), "the address of the gateway's Service", |mirror| {
+                find(mirror).is_none().then(|| "it has none yet".to_owned())
+            })
+            .await?;
+        let ip = find(&self.mirror).unwrap_or_default();
+        Ok(format!("{ip}:{}", if tls { 443 } else { 80 }))
+    }
+
+    /// Where the gateway is reached from this machine: the provider writes it on the Service.
+    pub fn host_address(&self, port: &str) -> Option<String> {
+        let snapshot = self.mirror.snapshot();
+        let service = snapshot.get("Service", GATEWAY_NAMESPACE, GATEWAY_SERVICE)?;
+        let annotation = service["metadata"]["annotations"]["gatelab.dev/host-address"].as_str()?;
+        annotation.split(',').filter_map(|entry| entry.split_once('=')).find(|(name, _)| *name == port).map(|(_, address)| address.to_owned())
+    }
+
+    pub fn kubeconfig(&self) -> &std::path::Path {
+        self.handle.kubeconfig()
+    }
+
+    /// The end of the cluster's own log.
+    pub fn log_tail(&self) -> String {
+        self.handle.log_tail()
+    }
+
+    /// Takes the cluster away; returns when it is gone.
+    pub async fn delete(self) -> Result<(), RunError> {
+        drop(self.mirror);
+        Ok(self.handle.delete().await?)
+    }
+
+    /// Lets go of a detached cluster without ending it.
+    pub fn detach(self) {
+        drop(self);
+    }
+}
+
+/// What a gateway is: for annotations and messages.
+pub fn gateway_kind(plan: &Plan) -> Result<GatewayKind, RunError> {
+    plan.gateway.parse().map_err(|error: gateways::UnknownGateway| RunError::Plan(error.to_string()))
+}
+
+fn node_names(mirror: &Mirror) -> Vec<String> {
+    let snapshot = mirror.snapshot();
+    let mut names: Vec<String> =
+        snapshot.of_kind("Node", None).filter_map(|node| node["metadata"]["name"].as_str()).map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
+/// Under their full names, and under the name alone for manifests that do not care about the version.
+fn images(request: &LabRequest<'_>) -> Vec<LabImage> {
+    request
+        .builds
+        .iter()
+        .flat_map(|build| {
+            let content = build.image_mounts();
+            [build.image(), format!("gatelab/{}", build.kind)].map(|name| LabImage { name, content: content.clone() })
+        })
+        .collect()
+}
+
+/// Every namespace that the application uses.
+fn namespaces(plan: &Plan) -> BTreeSet<String> {
+    let changes = [&plan.setup, &plan.fault, &plan.fix];
+    let manifests = plan.app.iter().chain(changes.into_iter().flat_map(|change| &change.apply));
+    manifests
+        .filter_map(|manifest| match manifest["kind"].as_str() {
+            Some("Namespace") => manifest["metadata"]["name"].as_str(),
+            _ => manifest["metadata"]["namespace"].as_str(),
+        })
+        .map(str::to_owned)
+        .chain([plan.namespace.clone()])
+        .collect()
+}
+
+fn client_manifests(node_selector: &BTreeMap<String, String>) -> [Value; 2] {
+    [
+        json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": CLIENT_NAMESPACE } }),
+        json!({ "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": CLIENT_POD, "namespace": CLIENT_NAMESPACE, "labels": { "app.kubernetes.io/name": CLIENT_POD } },
+            "spec": {
+                "nodeSelector": node_selector,
+                "terminationGracePeriodSeconds": 1,
+                "containers": [{ "name": "probe", "image": "gatelab/lab:dev", "imagePullPolicy": "IfNotPresent",
+                    "command": ["/gatelab", "probe", "--idle"] }],
+            } }),
+    ]
+}
+
+/// For reports.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+

@@ -1,0 +1,226 @@
+//! The cluster's objects as they are right now, kept by watches: what waiting waits on, what evidence is taken from, and the
+//! record of what happened to pods and endpoints meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use kube::Api;
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::runtime::watcher;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::timeline;
+use crate::kubernetes::{Kubernetes, KubernetesError};
+use crate::signature::TimelineEvent;
+
+/// Kinds that scenarios and evidence look at, with the plural that the API addresses them by.
+const KINDS: &[(&str, &str, &str)] = &[
+    ("v1", "Pod", "pods"),
+    ("v1", "Service", "services"),
+    ("v1", "ConfigMap", "configmaps"),
+    ("v1", "Secret", "secrets"),
+    ("v1", "Node", "nodes"),
+    ("v1", "Event", "events"),
+    ("apps/v1", "Deployment", "deployments"),
+    ("discovery.k8s.io/v1", "EndpointSlice", "endpointslices"),
+    ("networking.k8s.io/v1", "Ingress", "ingresses"),
+    ("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
+];
+
+/// Kind, namespace (empty for kinds without), name.
+pub type Key = (String, String, String);
+
+/// A consistent look at the objects.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    objects: BTreeMap<Key, Arc<Value>>,
+}
+
+impl Snapshot {
+    /// All of a kind; `namespace`: `None` for all.
+    pub fn of_kind<'a>(&'a self, kind: &'a str, namespace: Option<&'a str>) -> impl Iterator<Item = &'a Value> + 'a {
+        self.objects
+            .iter()
+            .filter(move |(key, _)| key.0 == kind && namespace.is_none_or(|namespace| key.1 == namespace))
+            .map(|(_, object)| &**object)
+    }
+
+    pub fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<&Value> {
+        self.objects.get(&(kind.to_owned(), namespace.to_owned(), name.to_owned())).map(|object| &**object)
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = (&Key, &Value)> {
+        self.objects.iter().map(|(key, object)| (key, &**object))
+    }
+
+    /// For tests.
+    pub fn from_objects(objects: impl IntoIterator<Item = Value>) -> Self {
+        Snapshot { objects: objects.into_iter().map(|object| (key_of(&object), Arc::new(object))).collect() }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    snapshot: Snapshot,
+    synced: usize,
+    last_change: Option<Instant>,
+    timeline: Vec<TimelineEvent>,
+    trouble: Option<String>,
+}
+
+/// Follows the cluster until it is dropped.
+pub struct Mirror {
+    state: Arc<Mutex<State>>,
+    changed: watch::Receiver<u64>,
+    _watches: JoinSet<()>,
+}
+
+impl Mirror {
+    /// Starts the watches and waits until each has listed its kind.
+    pub async fn start(kubernetes: &Kubernetes, within: Duration) -> Result<Self, KubernetesError> {
+        let state = Arc::new(Mutex::new(State::default()));
+        let (notify, changed) = watch::channel(0);
+        let notify = Arc::new(notify);
+        let mut watches = JoinSet::new();
+        for (api_version, kind, plural) in KINDS {
+            let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+            let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
+            let api: Api<DynamicObject> = Api::all_with(kubernetes.client().clone(), &resource);
+            watches.spawn(follow(api, api_version, kind, Arc::clone(&state), Arc::clone(&notify)));
+        }
+        let mirror = Mirror { state, changed, _watches: watches };
+        mirror
+            .wait(within, "the first list of every kind", |mirror| {
+                let state = mirror.lock();
+                (state.synced < KINDS.len()).then(|| {
+                    let trouble = state.trouble.as_deref().map_or_else(String::new, |trouble| format!(" ({trouble})"));
+                    format!("{} of {} kinds were listed{trouble}", state.synced, KINDS.len())
+                })
+            })
+            .await?;
+        Ok(mirror)
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        self.lock().snapshot.clone()
+    }
+
+    /// Time since the last change of an object that says something about traffic (events and leases do not).
+    pub fn quiet_for(&self) -> Duration {
+        self.lock().last_change.map_or(Duration::MAX, |at| at.elapsed())
+    }
+
+    /// What happened to pods and endpoints so far; forgets it.
+    pub fn take_timeline(&self) -> Vec<TimelineEvent> {
+        std::mem::take(&mut self.lock().timeline)
+    }
+
+    /// A receiver that is told of every change.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.clone()
+    }
+
+    /// Waits until `pending` finds nothing left to wait for; it is asked anew after every change.
+    ///
+    /// # Errors
+    /// `NotReached` with the last thing that was still pending.
+    pub async fn wait(
+        &self, within: Duration, what: &str, mut pending: impl FnMut(&Self) -> Option<String>,
+    ) -> Result<(), KubernetesError> {
+        let mut changed = self.changed.clone();
+        let deadline = tokio::time::Instant::now() + within;
+        loop {
+            changed.mark_unchanged();
+            let Some(last) = pending(self) else { return Ok(()) };
+            let not_reached = |last| KubernetesError::NotReached { what: what.to_owned(), waited: within, last };
+            match tokio::time::timeout_at(deadline, changed.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(not_reached("the watches ended".into())),
+                Err(_) => return Err(not_reached(pending(self).unwrap_or(last))),
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+async fn follow(
+    api: Api<DynamicObject>, api_version: &'static str, kind: &'static str, state: Arc<Mutex<State>>, notify: Arc<watch::Sender<u64>>,
+) {
+    let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()));
+    let mut listed: BTreeMap<Key, Arc<Value>> = BTreeMap::new();
+    let mut synced = false;
+    while let Some(event) = events.next().await {
+        {
+            let mut state = state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            match event {
+                Ok(watcher::Event::Init) => listed.clear(),
+                Ok(watcher::Event::InitApply(object)) => {
+                    let object = typed(&object, api_version, kind);
+                    listed.insert(key_of(&object), Arc::new(object));
+                }
+                Ok(watcher::Event::InitDone) => {
+                    // After a broken watch this is a new list: what is not in it has gone meanwhile.
+                    let gone: Vec<Key> =
+                        state.snapshot.objects.keys().filter(|key| key.0 == kind && !listed.contains_key(*key)).cloned().collect();
+                    for key in gone {
+                        state.change(key, None);
+                    }
+                    for (key, object) in std::mem::take(&mut listed) {
+                        state.change(key, Some(object));
+                    }
+                    if !synced {
+                        synced = true;
+                        state.synced += 1;
+                    }
+                }
+                Ok(watcher::Event::Apply(object)) => {
+                    let object = typed(&object, api_version, kind);
+                    state.change(key_of(&object), Some(Arc::new(object)));
+                }
+                Ok(watcher::Event::Delete(object)) => state.change(key_of(&typed(&object, api_version, kind)), None),
+                // The watcher backs off and tries again by itself.
+                Err(error) => state.trouble = Some(format!("watching {kind}: {error}")),
+            }
+        }
+        notify.send_modify(|version| *version += 1);
+    }
+}
+
+impl State {
+    fn change(&mut self, key: Key, object: Option<Arc<Value>>) {
+        let before = match &object {
+            Some(object) => self.snapshot.objects.insert(key.clone(), Arc::clone(object)),
+            None => self.snapshot.objects.remove(&key),
+        };
+        if before == object {
+            return;
+        }
+        if !matches!(key.0.as_str(), "Event" | "Node" | "Lease") {
+            self.last_change = Some(Instant::now());
+        }
+        self.timeline.extend(timeline::changes(&key, before.as_deref(), object.as_deref()));
+    }
+}
+
+fn typed(object: &DynamicObject, api_version: &str, kind: &str) -> Value {
+    let mut value = serde_json::to_value(object).unwrap_or(Value::Null);
+    value["apiVersion"] = api_version.into();
+    value["kind"] = kind.into();
+    // Noise for people and never part of a signature.
+    if let Some(metadata) = value["metadata"].as_object_mut() {
+        metadata.remove("managedFields");
+    }
+    value
+}
+
+fn key_of(object: &Value) -> Key {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    (text("/kind"), text("/metadata/namespace"), text("/metadata/name"))
+}

@@ -1,0 +1,224 @@
+//! Many runs at once: order, limits, interruption, and the file that everything that happens goes to.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gateways::GatewayBuild;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::emit::Emitter;
+use super::lab::millis;
+use super::single::{RunError, RunSettings, run};
+use crate::events::{Control, Event, EventFileError, EventKind, EventWriter, RunId, SCHEMA};
+use crate::provider::Provider;
+use crate::scenario::Plan;
+
+/// What is to be run.
+pub struct Session {
+    pub provider: Arc<dyn Provider>,
+    /// One for each scenario and gateway.
+    pub plans: Vec<Plan>,
+    /// By the gateway's name.
+    pub builds: BTreeMap<String, GatewayBuild>,
+    pub repeat: u32,
+    /// Runs at the same time.
+    pub jobs: usize,
+    pub control: Control,
+    pub real_time: bool,
+    /// Folder for `events.jsonl`; it exists.
+    pub out: PathBuf,
+    pub command: Vec<String>,
+    pub seed: u64,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct SessionOutcome {
+    pub events: Vec<Event>,
+    pub interrupted: bool,
+    /// The machine cannot run labs: why.
+    pub hopeless: Option<RunError>,
+    /// The events could not be written; runs were ended then.
+    pub unwritten: Option<EventFileError>,
+}
+
+struct Ended {
+    hopeless: Option<RunError>,
+}
+
+impl Session {
+    /// Runs everything. `view` sees every event as it happens. Cancelling ends the runs under way and takes their clusters away.
+    ///
+    /// # Errors
+    /// When the file for events cannot be made.
+    pub async fn run(self, cancel: CancellationToken, mut view: impl FnMut(&Event)) -> Result<SessionOutcome, EventFileError> {
+        let mut writer = EventWriter::create(&self.out.join("events.jsonl"))?;
+        let begun = Instant::now();
+        let (events, mut happening) = mpsc::unbounded_channel::<Event>();
+        let order = self.order();
+        let mut outcome = SessionOutcome { events: Vec::new(), interrupted: false, hopeless: None, unwritten: None };
+        let mut keep = |event: Event, outcome: &mut SessionOutcome| {
+            view(&event);
+            if outcome.unwritten.is_none()
+                && let Err(error) = writer.write(&event)
+            {
+                outcome.unwritten = Some(error);
+                cancel.cancel();
+            }
+            outcome.events.push(event);
+        };
+        keep(Event::of_session(self.started(&order)), &mut outcome);
+
+        let session = Arc::new(self);
+        let slots = Arc::new(Semaphore::new(session.jobs.max(1)));
+        let mut runs: JoinSet<Ended> = JoinSet::new();
+        for (id, plan) in order {
+            let (session, slots, events, cancel) = (Arc::clone(&session), Arc::clone(&slots), events.clone(), cancel.clone());
+            runs.spawn(async move { session.one(id, plan, slots, events, cancel).await });
+        }
+        drop(events);
+        loop {
+            tokio::select! {
+                biased;
+                Some(event) = happening.recv() => keep(event, &mut outcome),
+                ended = runs.join_next() => match ended {
+                    None => break,
+                    Some(Ok(ended)) => {
+                        if let Some(error) = ended.hopeless {
+                            outcome.hopeless.get_or_insert(error);
+                            cancel.cancel();
+                        }
+                    }
+                    Some(Err(error)) => {
+                        let message = format!("a run ended in a way it never should: {error}");
+                        keep(Event::of_session(EventKind::Error { message, causes: Vec::new(), help: None }), &mut outcome);
+                    }
+                },
+            }
+        }
+        while let Ok(event) = happening.try_recv() {
+            keep(event, &mut outcome);
+        }
+        outcome.interrupted = cancel.is_cancelled() && outcome.hopeless.is_none() && outcome.unwritten.is_none();
+        let interrupted = cancel.is_cancelled();
+        keep(Event::of_session(EventKind::SessionFinished { took_ms: millis(begun.elapsed()), interrupted }), &mut outcome);
+        Ok(outcome)
+    }
+
+    async fn one(
+        &self, id: RunId, plan: usize, slots: Arc<Semaphore>, events: mpsc::UnboundedSender<Event>, cancel: CancellationToken,
+    ) -> Ended {
+        let nothing = Ended { hopeless: None };
+        let slot = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return nothing,
+            slot = slots.acquire_owned() => slot,
+        };
+        let Ok(_slot) = slot else { return nothing };
+        let (Some(plan), Some(gateway)) = (self.plans.get(plan), self.builds.get(&id.gateway)) else { return nothing };
+        let builds: Vec<GatewayBuild> = self.builds.values().cloned().collect();
+        let emit = Emitter::new(id.clone(), events);
+        let settings = RunSettings {
+            provider: &*self.provider,
+            gateway,
+            builds: &builds,
+            lab_name: lab_name(&id),
+            control: self.control,
+            real_time: self.real_time,
+            within: bound(plan, self.real_time),
+        };
+        tokio::select! {
+            biased;
+            // Dropping the run drops its cluster, which takes it away.
+            () = cancel.cancelled() => nothing,
+            (_, hopeless) = run(plan, &settings, &emit) => Ended { hopeless },
+        }
+    }
+
+    /// Longest first, so that the last one to start is short; runs of one length in random order, so that a fault of the lab that
+    /// depends on what runs beside is not hidden by always having the same neighbours.
+    fn order(&self) -> Vec<(RunId, usize)> {
+        let mut order: Vec<(RunId, usize)> = (1..=self.repeat.max(1))
+            .flat_map(|repeat| {
+                self.plans.iter().enumerate().map(move |(index, plan)| {
+                    (RunId { scenario: plan.scenario.clone(), gateway: plan.gateway.clone(), repeat }, index)
+                })
+            })
+            .collect();
+        order.shuffle(&mut StdRng::seed_from_u64(self.seed));
+        order.sort_by_key(|(id, index)| (id.repeat, std::cmp::Reverse(sending_time(&self.plans[*index]).as_secs())));
+        order
+    }
+
+    fn started(&self, order: &[(RunId, usize)]) -> EventKind {
+        let mut runs: Vec<RunId> = order.iter().map(|(id, _)| id.clone()).collect();
+        runs.sort();
+        EventKind::SessionStarted {
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            command: self.command.clone(),
+            seed: self.seed,
+            runs,
+            machine: machine(),
+        }
+    }
+}
+
+/// How long a plan's probes take when everything answers at once; for the order of runs only.
+fn sending_time(plan: &Plan) -> Duration {
+    plan.probes.iter().map(|group| group.iter().map(|probe| probe.schedule.bound(Duration::ZERO)).max().unwrap_or_default()).sum()
+}
+
+/// Three looks, each bounded by its probes' deadlines, and as much again for everything around them.
+fn bound(plan: &Plan, real_time: bool) -> Duration {
+    let looks = plan.probes.iter().map(|group| group.iter().map(|probe| probe.schedule.bound(probe.deadline)).max().unwrap_or_default());
+    let settles = [&plan.setup, &plan.fault, &plan.fix].map(|change| change.settle.within).iter().sum::<Duration>();
+    let around = Duration::from_secs(if real_time { 900 } else { 180 });
+    looks.sum::<Duration>() * 3 + settles + around
+}
+
+/// Unique among this user's labs: several sessions may run at once.
+fn lab_name(id: &RunId) -> String {
+    let readable: String = format!("{}-{}", id.scenario, id.gateway).chars().take(40).collect();
+    format!("{}-{}-{}", readable.trim_end_matches('-'), std::process::id(), id.repeat)
+}
+
+fn machine() -> BTreeMap<String, String> {
+    let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).ok();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let user = if nix::unistd::geteuid().is_root() { "root" } else { "ordinary user" };
+    [
+        ("kernel", read("/proc/sys/kernel/osrelease")),
+        ("cores", Some(cores.to_string())),
+        ("user", Some(user.to_owned())),
+        ("system", read("/etc/os-release").and_then(|text| os_name(&text))),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+    .collect()
+}
+
+/// os-release(5).
+fn os_name(text: &str) -> Option<String> {
+    let line = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
+    Some(line.trim_matches('"').to_owned())
+}
+
+/// Jobs when none are named: runs mostly wait (for probes, time-outs, grace periods), so more of them than cores.
+pub fn default_jobs() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (cores * 2).clamp(2, 16)
+}
+
+/// Whether a folder can take results at all.
+pub fn is_writable(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    tempfile::tempfile_in(folder).map(drop)
+}

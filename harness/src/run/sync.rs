@@ -1,0 +1,191 @@
+//! Whether the gateway's running configuration shows the objects as they are now: its agent says which resourceVersions the
+//! running configuration was made from, and they are compared with the live objects.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use gateways::{GATEWAY_NAMESPACE, SETTINGS_CONFIG_MAP};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::mirror::{Mirror, Snapshot};
+use crate::kubernetes::{ExecTarget, Kubernetes, KubernetesError};
+use crate::kubernetes::rollout::{pod_ready, terminating};
+
+/// Pause between two questions; each is a process started in the gateway's pod.
+const ASK_AGAIN: Duration = Duration::from_millis(40);
+/// Bound of one question.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Output of `gatelab gateway-agent status`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct AgentStatus {
+    #[serde(default)]
+    pub gateway: String,
+    #[serde(default)]
+    pub version: String,
+    /// `EndpointSlice/shop/shop-x` -> resourceVersion.
+    #[serde(default)]
+    pub applied: BTreeMap<String, String>,
+    #[serde(default)]
+    pub last_error: Option<Value>,
+}
+
+/// Pods of the gateway that are to answer requests.
+pub fn gateway_pods(snapshot: &Snapshot) -> Vec<ExecTarget> {
+    snapshot
+        .of_kind("Pod", Some(GATEWAY_NAMESPACE))
+        .filter(|pod| !terminating(pod) && pod_ready(pod))
+        .filter_map(|pod| pod["metadata"]["name"].as_str())
+        .map(|pod| ExecTarget { namespace: GATEWAY_NAMESPACE.into(), pod: pod.into(), container: Some("controller".into()) })
+        .collect()
+}
+
+pub async fn ask(kubernetes: &Kubernetes, pod: &ExecTarget) -> Result<AgentStatus, KubernetesError> {
+    let command = ["/gatelab", "gateway-agent", "status"];
+    let text = kubernetes.run_checked(pod, &command, ANSWER_WITHIN).await?;
+    serde_json::from_str(text.trim()).map_err(|error| KubernetesError::Exec {
+        command: command.join(" "),
+        pod: pod.to_string(),
+        detail: format!("its output is no status: {error}: {text}"),
+    })
+}
+
+/// Waits until every gateway pod runs a configuration made from the live objects.
+pub async fn wait(kubernetes: &Kubernetes, mirror: &Mirror, within: Duration) -> Result<(), KubernetesError> {
+    let deadline = Instant::now() + within;
+    let mut last = "no gateway pod is ready".to_owned();
+    loop {
+        // Taken before asking: an object that changes meanwhile makes the answer look old, never new.
+        let snapshot = mirror.snapshot();
+        let pods = gateway_pods(&snapshot);
+        let mut behind = (!pods.is_empty()).then_some(None).unwrap_or(Some(last.clone()));
+        for pod in &pods {
+            let status = match ask(kubernetes, pod).await {
+                Ok(status) => status,
+                Err(error) => {
+                    behind = Some(error.to_string());
+                    break;
+                }
+            };
+            if let Some(reason) = difference(&snapshot, &status) {
+                behind = Some(reason);
+                break;
+            }
+        }
+        match behind {
+            None => return Ok(()),
+            Some(reason) => last = reason,
+        }
+        if Instant::now() >= deadline {
+            return Err(KubernetesError::NotReached {
+                what: "a gateway configuration that shows the objects as they are".into(),
+                waited: within,
+                last,
+            });
+        }
+        let mut changes = mirror.changes();
+        let _ = tokio::time::timeout(ASK_AGAIN, changes.changed()).await;
+    }
+}
+
+/// The first object whose live version the running configuration does not show.
+pub fn difference(snapshot: &Snapshot, status: &AgentStatus) -> Option<String> {
+    let live: BTreeMap<String, &str> = snapshot
+        .all()
+        .filter_map(|(key, object)| Some((format!("{}/{}/{}", key.0, key.1, key.2), object.pointer("/metadata/resourceVersion")?.as_str()?)))
+        .collect();
+    for (name, applied) in &status.applied {
+        match live.get(name) {
+            Some(version) if version == applied => {}
+            Some(version) => return Some(format!("{name} is at resourceVersion {version}, the gateway shows {applied}{}", trouble(status))),
+            None => return Some(format!("{name} is gone, the gateway still shows it{}", trouble(status))),
+        }
+    }
+    let missing = wanted(snapshot).into_iter().find(|name| live.contains_key(name) && !status.applied.contains_key(name));
+    missing.map(|name| format!("{name} is not in the gateway's configuration yet{}", trouble(status)))
+}
+
+fn trouble(status: &AgentStatus) -> String {
+    match &status.last_error {
+        Some(error) if !error.is_null() => format!(" (its last error: {error})"),
+        _ => String::new(),
+    }
+}
+
+/// What routes depend on: Ingresses, the Services they name, those Services' EndpointSlices, the gateway's settings.
+fn wanted(snapshot: &Snapshot) -> BTreeSet<String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut names = BTreeSet::from([format!("ConfigMap/{GATEWAY_NAMESPACE}/{SETTINGS_CONFIG_MAP}")]);
+    let mut services = BTreeSet::new();
+    for ingress in snapshot.of_kind("Ingress", None) {
+        let namespace = text(&ingress["metadata"]["namespace"]);
+        names.insert(format!("Ingress/{namespace}/{}", text(&ingress["metadata"]["name"])));
+        services.extend(backends(ingress).map(|service| (namespace.clone(), service.to_owned())));
+    }
+    for (namespace, service) in &services {
+        names.insert(format!("Service/{namespace}/{service}"));
+    }
+    for slice in snapshot.of_kind("EndpointSlice", None) {
+        let namespace = text(&slice["metadata"]["namespace"]);
+        let service = text(&slice["metadata"]["labels"]["kubernetes.io/service-name"]);
+        if services.contains(&(namespace.clone(), service)) {
+            names.insert(format!("EndpointSlice/{namespace}/{}", text(&slice["metadata"]["name"])));
+        }
+    }
+    names
+}
+
+/// Services that an Ingress sends to.
+pub fn backends(ingress: &Value) -> impl Iterator<Item = &str> {
+    let paths = ingress.pointer("/spec/rules").and_then(Value::as_array).into_iter().flatten();
+    let backends = paths.filter_map(|rule| rule.pointer("/http/paths").and_then(Value::as_array)).flatten().map(|path| &path["backend"]);
+    std::iter::once(&ingress["spec"]["defaultBackend"]).chain(backends).filter_map(|backend| backend.pointer("/service/name")?.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(kind: &str, namespace: &str, name: &str, version: &str) -> Value {
+        json!({ "kind": kind, "metadata": { "namespace": namespace, "name": name, "resourceVersion": version } })
+    }
+
+    fn world() -> Snapshot {
+        let mut ingress = object("Ingress", "shop", "shop", "3");
+        ingress["spec"] = json!({ "rules": [{ "http": { "paths": [{ "backend": { "service": { "name": "shop" } } }] } }] });
+        let mut slice = object("EndpointSlice", "shop", "shop-1", "5");
+        slice["metadata"]["labels"] = json!({ "kubernetes.io/service-name": "shop" });
+        Snapshot::from_objects([ingress, slice, object("Service", "shop", "shop", "4"), object("ConfigMap", "gateway", "gateway-settings", "2")])
+    }
+
+    fn status(changes: &[(&str, Option<&str>)]) -> AgentStatus {
+        let mut applied: BTreeMap<String, String> = [
+            ("Ingress/shop/shop", "3"),
+            ("EndpointSlice/shop/shop-1", "5"),
+            ("Service/shop/shop", "4"),
+            ("ConfigMap/gateway/gateway-settings", "2"),
+        ]
+        .into_iter()
+        .map(|(name, version)| (name.to_owned(), version.to_owned()))
+        .collect();
+        for (name, version) in changes {
+            match version {
+                Some(version) => applied.insert((*name).to_owned(), (*version).to_owned()),
+                None => applied.remove(*name),
+            };
+        }
+        AgentStatus { applied, ..AgentStatus::default() }
+    }
+
+    #[test]
+    fn in_sync_only_when_every_version_is_the_live_one() {
+        assert_eq!(difference(&world(), &status(&[])), None);
+        assert!(difference(&world(), &status(&[("EndpointSlice/shop/shop-1", Some("4"))])).unwrap().contains("EndpointSlice"));
+        assert!(difference(&world(), &status(&[("EndpointSlice/shop/shop-1", None)])).unwrap().contains("not in the gateway's"));
+        assert!(difference(&world(), &status(&[("Service/shop/old", Some("1"))])).unwrap().contains("is gone"));
+    }
+}
