@@ -1,7 +1,7 @@
 //! Links with latency and loss.
 
 use std::io::ErrorKind;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use embedded_cluster::network::{Link, NetworkPlan, Protocol, ServicePort};
 use libtest_mimic::{Failed, Trial};
@@ -124,12 +124,10 @@ async fn bulk() -> Outcome {
     let (mut from, mut to) = conversation.stream.into_split();
     let sent: Vec<u8> = (0..LENGTH).map(|index| (index / 7) as u8).collect();
     let expected = sent.clone();
-    let started = Instant::now();
     let sender = tokio::spawn(async move { to.write_all(&sent).await });
     let mut received = vec![0; LENGTH];
     timeout(Duration::from_secs(30), from.read_exact(&mut received)).await??;
     sender.await??;
-    println!("{} MB there and back in {:?}", LENGTH >> 20, started.elapsed());
     ensure(received == expected, "what came back is not what was sent")
 }
 
