@@ -5,10 +5,11 @@ use std::{
     ffi::OsString,
     io,
     path::{Path, PathBuf},
-    process::ExitStatus,
+    process::{ExitStatus, Stdio},
 };
 
 use async_trait::async_trait;
+use tokio::process::{Child, Command};
 
 use crate::model::Model;
 
@@ -21,6 +22,8 @@ pub(crate) struct Binary {
     pub path: PathBuf,
     /// Value for `LD_LIBRARY_PATH`.
     pub library_path: Option<OsString>,
+    /// Where the gateway's own output goes; `None`: where the agent's goes, the pod's log.
+    pub output: Option<PathBuf>,
 }
 
 /// Why a configuration is not the running one.
@@ -65,12 +68,24 @@ pub(crate) trait Gateway: Send {
 }
 
 impl Binary {
-    pub fn command(&self) -> tokio::process::Command {
-        let mut command = tokio::process::Command::new(&self.path);
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
         if let Some(value) = &self.library_path {
             command.env("LD_LIBRARY_PATH", value);
         }
         command
+    }
+
+    /// Starts the gateway itself. It does not outlive the agent when that ends in good order; when not, the container's end takes both.
+    pub fn spawn(&self, command: &mut Command) -> Result<Child, ApplyError> {
+        let spawn = |command: &mut Command| {
+            if let Some(output) = &self.output {
+                let file = std::fs::File::options().create(true).append(true).open(output)?;
+                command.stdout(file.try_clone()?).stderr(file);
+            }
+            command.stdin(Stdio::null()).kill_on_drop(true).spawn()
+        };
+        spawn(command).map_err(|error| ApplyError::Internal(format!("cannot start {}: {error}", self.path.display())))
     }
 }
 

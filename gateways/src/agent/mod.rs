@@ -6,6 +6,8 @@
 mod events;
 pub(crate) mod gateway;
 pub(crate) mod health;
+#[cfg(test)]
+mod live_tests;
 mod reconcile;
 mod status;
 mod watch;
@@ -127,7 +129,7 @@ async fn serve(arguments: AgentArgs) -> Result<ExitCode, AgentError> {
     let kind = arguments.gateway;
     let path = arguments.binary.clone().or_else(|| crate::fetch::locate(kind.name())).ok_or(AgentError::NoBinary { gateway: kind })?;
     let version = version::ask(kind, &path, &arguments.library_path)?;
-    let binary = Binary { path, library_path: version::library_path_value(&arguments.library_path) };
+    let binary = Binary { path, library_path: version::library_path_value(&arguments.library_path), output: None };
     std::fs::create_dir_all(&arguments.state).map_err(io(format!("create {}", arguments.state.display())))?;
     let health = Health::serve(arguments.health_port).await.map_err(io(format!("listen on port {}", arguments.health_port)))?;
     log(&format!("{kind} {version}, with the defaults of {}", kind.follows()));

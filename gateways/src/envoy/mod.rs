@@ -8,9 +8,12 @@ mod flags;
 mod listener;
 mod process;
 mod resources;
+#[cfg(test)]
+mod resources_tests;
 
 pub use access_log::EnvoyAccess;
 pub(crate) use access_log::access_log_config;
+#[allow(unused_imports)]
 pub(crate) use admin::Admin;
 pub use flags::ResponseFlag;
 pub(crate) use process::{EnvoyGateway, arguments};

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
 
@@ -14,7 +13,7 @@ use nix::{
 };
 use serde_json::Value;
 use tokio::{
-    process::{Child, Command},
+    process::Child,
     time::{Instant, sleep},
 };
 
@@ -87,8 +86,7 @@ impl EnvoyGateway {
         let mut command = self.binary.command();
         command.arg("-c").arg(self.layout.state.join(BOOTSTRAP)).args(arguments(self.workers));
         command.arg("--admin-address-path").arg(self.admin.address_file());
-        let child = command.stdin(Stdio::null()).kill_on_drop(true).spawn();
-        self.child = Some(child.map_err(|error| ApplyError::Internal(format!("cannot start {}: {error}", self.binary.path.display())))?);
+        self.child = Some(self.binary.spawn(&mut command)?);
         self.wait_until_live().await?;
         self.wait_for(files.keys(), files, &BTreeMap::new()).await
     }
@@ -301,11 +299,4 @@ impl Gateway for EnvoyGateway {
             let _ = child.wait().await;
         }
     }
-}
-
-/// Starts an Envoy with a bootstrap of its own making, for uses other than the gateway.
-pub(crate) fn spawn(binary: &Binary, bootstrap: &Path, admin: &Admin, workers: u32) -> std::io::Result<Child> {
-    let mut command: Command = binary.command();
-    command.arg("-c").arg(bootstrap).args(arguments(workers)).arg("--admin-address-path").arg(admin.address_file());
-    command.stdin(Stdio::null()).kill_on_drop(true).spawn()
 }

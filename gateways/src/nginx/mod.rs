@@ -2,6 +2,8 @@
 
 mod access_log;
 mod config;
+#[cfg(test)]
+mod config_tests;
 mod error_log;
 mod process;
 

@@ -142,10 +142,7 @@ impl Gateway for NginxGateway {
         match self.master.as_ref().and_then(Child::id) {
             Some(master) => signal(master, Signal::SIGHUP).map_err(ApplyError::Internal)?,
             None => {
-                // Tied to this process: a gateway never outlives its agent
-                let child = self.command(&conf).stdin(Stdio::null()).kill_on_drop(true).spawn();
-                self.master =
-                    Some(child.map_err(|error| ApplyError::Internal(format!("cannot start {}: {error}", self.binary.path.display())))?);
+                self.master = Some(self.binary.spawn(&mut self.command(&conf))?);
             }
         }
         self.wait_for_generation(generation).await?;

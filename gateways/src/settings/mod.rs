@@ -94,12 +94,19 @@ pub enum RetryOn {
     InvalidHeader,
     /// Only what failed before the request was sent. Envoy: `connect-failure`. nginx cannot tell them apart: like `error`.
     ConnectFailure,
+    #[serde(rename = "http-403")]
     Http403,
+    #[serde(rename = "http-404")]
     Http404,
+    #[serde(rename = "http-429")]
     Http429,
+    #[serde(rename = "http-500")]
     Http500,
+    #[serde(rename = "http-502")]
     Http502,
+    #[serde(rename = "http-503")]
     Http503,
+    #[serde(rename = "http-504")]
     Http504,
 }
 
@@ -286,3 +293,37 @@ impl Settings {
 pub type Annotations = BTreeMap<String, String>;
 
 pub(crate) mod size;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_set_is_read_and_written_back() {
+        let text = "{connect-timeout: 500ms, read-timeout: 1s, send-timeout: 2s, idle-timeout: 3s, client-idle-timeout: 10s, \
+             keepalive: {connections: 7, requests: 8, time: 9s}, \
+             retries: {tries: 2, on: [error, http-502], timeout: 4s, per-try-timeout: 250ms, non-idempotent: true}, \
+             buffers: {response-header: 8k, count: 4, response-buffering: true}, backend-protocol: HTTPS, \
+             tls: {verify: true, ca-secret: shop/ca, name: shop.internal}, sync-delay: 100ms, workers: 1, request-body-limit: 2m, \
+             snippets: {nginx: {location: 'gzip on;'}, envoy: {cluster: {lb_policy: RANDOM}}}}";
+        let settings = Settings::from_yaml(text).unwrap();
+        assert_eq!(Settings::from_yaml(&settings.to_yaml().unwrap()).unwrap(), settings);
+        insta::assert_snapshot!(settings.to_yaml().unwrap());
+    }
+
+    #[test]
+    fn mistakes_are_explained() {
+        let mistakes: Vec<String> = ["conect-timeout: 1s", "read-timeout: 5", "retries: {on: [errors]}", "backend-protocol: https", "- 1"]
+            .iter()
+            .map(|text| Settings::from_yaml(text).unwrap_err().to_string())
+            .collect();
+        insta::assert_snapshot!(mistakes.join("\n---\n"));
+    }
+
+    #[test]
+    fn nothing_is_valid() {
+        for text in ["", "\n", "# only a comment\n", "{}"] {
+            assert_eq!(Settings::from_yaml(text).unwrap(), Settings::default(), "{text:?}");
+        }
+    }
+}
