@@ -42,6 +42,12 @@ pub(super) fn udp_destinations(services: &[ServicePort], node: Ipv4Addr) -> UdpD
     destinations
 }
 
+/// Whether something tracked may have become stale. Listing what is tracked takes the kernel some ten milliseconds (it goes
+/// through the table of the whole machine), so it is only done then.
+pub(super) fn lost_endpoints(before: &UdpDestinations, now: &UdpDestinations) -> bool {
+    before.iter().any(|(key, endpoints)| now.get(key).map_or(!endpoints.is_empty(), |remaining| !endpoints.is_subset(remaining)))
+}
+
 /// Deletes what was tracked for `before` and does not fit `now`. `before` names Service ports that may be gone by now.
 pub(super) fn forget_stale(socket: &mut NetlinkSocket, before: &UdpDestinations, now: &UdpDestinations) -> Result<(), NetworkError> {
     let dump = Message::new("list tracked connections", GET, libc::NLM_F_DUMP as u16, &FAMILY_HEADER, &Attributes::new());

@@ -10,7 +10,7 @@ use super::error::NetworkError;
 use super::model::NetworkPlan;
 use super::namespace_setup::{self, Role};
 use super::netns::Netns;
-use super::node::{Fabric, Node, PodLink};
+use super::node::{Fabric, Node, PodLink, Removal};
 use super::wire::{Quality, Wire};
 
 /// The addresses a cluster is laid out with.
@@ -179,7 +179,7 @@ impl Inner {
         let (gone, left): (BTreeMap<_, _>, _) = std::mem::take(&mut state.pods).into_iter().partition(|(_, (on, _))| on == name);
         state.pods = left;
         for (_, link) in gone.values() {
-            node.detach(link)?;
+            node.detach(link)?.finish()?;
         }
         node.leave(&mut state.fabric, &mut state.wire)
     }
@@ -228,10 +228,13 @@ impl Inner {
     }
 
     fn detach_pod(&self, pod_uid: &str) -> Result<(), NetworkError> {
-        let mut state = lock(&self.state);
-        write(&self.handles).pods.remove(pod_uid);
-        let Some((node, link)) = state.pods.remove(pod_uid) else { return Ok(()) };
-        state.nodes.get_mut(&node).map_or(Ok(()), |node| node.detach(&link))
+        let removal = {
+            let mut state = lock(&self.state);
+            write(&self.handles).pods.remove(pod_uid);
+            let Some((node, link)) = state.pods.remove(pod_uid) else { return Ok(()) };
+            state.nodes.get_mut(&node).map(|node| node.detach(&link)).transpose()?
+        };
+        removal.map_or(Ok(()), Removal::finish)
     }
 }
 

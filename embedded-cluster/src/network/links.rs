@@ -31,6 +31,8 @@ const LINK_HEADER: usize = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_NUM_TX_QUEUES: u16 = 31;
+const IFLA_NUM_RX_QUEUES: u16 = 32;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
@@ -51,6 +53,8 @@ const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_STATIC: u8 = 4;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RT_SCOPE_LINK: u8 = 253;
+/// In a request to delete: any scope.
+const RT_SCOPE_NOWHERE: u8 = 255;
 const RTN_UNICAST: u8 = 1;
 /// The gateway is taken to be on the link although no route says so.
 const RTNH_F_ONLINK: u32 = 4;
@@ -75,15 +79,17 @@ pub(super) struct Route {
 
 /// Makes a veth pair: `near`, up, in the namespace of the socket; `far`, still down, in `namespace`.
 pub(super) fn add_veth(near: &VethEnd, far: &VethEnd, namespace: BorrowedFd<'_>) -> Message {
-    let far_end = Attributes::new()
-        .string(IFLA_IFNAME, &far.name)
-        .bytes(IFLA_ADDRESS, &far.mac)
-        .bytes(IFLA_NET_NS_FD, &namespace.as_raw_fd().to_ne_bytes());
+    let end = |end: &VethEnd| {
+        // By default the kernel makes a queue for each processor and then waits, for milliseconds and with the lock of all
+        // interfaces held, until it has taken all but one away again.
+        Attributes::new().string(IFLA_IFNAME, &end.name).bytes(IFLA_ADDRESS, &end.mac).u32(IFLA_NUM_TX_QUEUES, 1).u32(IFLA_NUM_RX_QUEUES, 1)
+    };
+    let far_end = end(far).bytes(IFLA_NET_NS_FD, &namespace.as_raw_fd().to_ne_bytes());
     // The peer's attribute starts with a whole `struct ifinfomsg`. It cannot be up yet: at that moment the kernel has not
     // joined the two (ENOTCONN).
     let mut peer = link_header(far.index, 0).to_vec();
     peer.extend_from_slice(far_end.as_bytes());
-    let attributes = Attributes::new().string(IFLA_IFNAME, &near.name).bytes(IFLA_ADDRESS, &near.mac).nested(
+    let attributes = end(near).nested(
         IFLA_LINKINFO,
         Attributes::new().string(IFLA_INFO_KIND, "veth").nested(IFLA_INFO_DATA, Attributes::new().bytes(VETH_INFO_PEER, &peer)),
     );
@@ -131,6 +137,13 @@ pub(super) fn set_route(route: Route) -> Message {
         &header,
         &attributes,
     )
+}
+
+/// Deletes the route to exactly this destination.
+pub(super) fn delete_route(destination: Ipv4Net) -> Message {
+    let attributes = Attributes::new().bytes(RTA_DST, &destination.network().octets());
+    let header = [AF_INET, destination.prefix_len(), 0, 0, RT_TABLE_MAIN, 0, RT_SCOPE_NOWHERE, 0, 0, 0, 0, 0];
+    Message::new(format!("delete the route to {destination}"), libc::RTM_DELROUTE, 0, &header, &attributes)
 }
 
 /// Fixes the link address of a neighbour, so that no packet ever waits for ARP (which a lossy link would lose).

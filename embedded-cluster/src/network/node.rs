@@ -4,6 +4,7 @@
 //! also between pods of one node; that is where policies are enforced.
 
 use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::Ipv4Net;
 
@@ -66,6 +67,8 @@ pub(super) struct Node {
     /// Number of this node's interface in the fabric.
     pub(super) fabric_port: u32,
     next_port: u32,
+    /// A second routing socket, for what takes long.
+    remover: Arc<Mutex<NetlinkSocket>>,
     filter: NetlinkSocket,
     /// What the kernel has; `None` before the first time.
     rules: Option<Ruleset>,
@@ -93,7 +96,9 @@ impl Node {
     /// Makes the node's namespace and joins it to the fabric by a veth pair.
     pub(super) fn join(fabric: &mut Fabric, name: &str, address: Ipv4Addr, pods: Ipv4Net) -> Result<Self, NetworkError> {
         let (netns, route) = namespace_setup::create(&format!("node-{name}"), Role::Router)?;
-        let filter = netns.run_blocking(|| NetlinkSocket::open(libc::NETLINK_NETFILTER))??;
+        let (filter, remover) = netns.run_blocking(|| {
+            Ok::<_, NetworkError>((NetlinkSocket::open(libc::NETLINK_NETFILTER)?, NetlinkSocket::open(libc::NETLINK_ROUTE)?))
+        })??;
         let fabric_port = fabric.next_port();
         let fabric_end = VethEnd { name: format!("node{fabric_port}"), index: fabric_port, mac: fabric_mac(address) };
         let node_end = VethEnd { name: "eth0".to_owned(), index: ETH0, mac: address_mac(address) };
@@ -106,6 +111,7 @@ impl Node {
             addresses: PodAddresses::new(pods),
             fabric_port,
             next_port: FIRST_PORT,
+            remover: Arc::new(Mutex::new(remover)),
             filter,
             rules: None,
             udp: UdpDestinations::new(),
@@ -193,13 +199,13 @@ impl Node {
         }
         self.rules = Some(wanted);
         let udp = conntrack::udp_destinations(&plan.services, self.address);
-        if udp != self.udp {
+        if conntrack::lost_endpoints(&self.udp, &udp) {
             // A kernel without ctnetlink only forgets by itself, 30 to 120 seconds after the last packet.
             if let Err(error) = conntrack::forget_stale(&mut self.filter, &self.udp, &udp) {
                 tracing::warn!(node = self.name, %error, "UDP clients may stay with endpoints that are gone for a while");
             }
-            self.udp = udp;
         }
+        self.udp = udp;
         Ok(())
     }
 
@@ -259,10 +265,30 @@ impl Node {
         fabric.route.request(&[links::delete_link(self.fabric_port)])
     }
 
-    pub(super) fn detach(&mut self, link: &PodLink) -> Result<(), NetworkError> {
+    /// Cuts the pod off. Its interface is still there; see [`Removal::finish`].
+    pub(super) fn detach(&mut self, link: &PodLink) -> Result<Removal, NetworkError> {
+        let gone = match self.route.request(&[links::delete_route(host(link.address))]) {
+            // Its namespace, and with it the interface, was quicker.
+            Err(error) if error.errno() == Some(libc::ESRCH) => Ok(()),
+            outcome => outcome,
+        };
         self.addresses.release(link.address);
-        match self.route.request(&[links::delete_link(link.port)]) {
-            // The link goes with the pod's namespace when its last process was quicker.
+        gone.map(|()| Removal { remover: Arc::clone(&self.remover), port: link.port })
+    }
+}
+
+/// An interface without a use. Deleting it takes the kernel some ten milliseconds, most of it without holding a lock, so
+/// that is left to be done when ours are released.
+#[must_use]
+pub(super) struct Removal {
+    remover: Arc<Mutex<NetlinkSocket>>,
+    port: u32,
+}
+
+impl Removal {
+    pub(super) fn finish(self) -> Result<(), NetworkError> {
+        let mut remover = self.remover.lock().unwrap_or_else(PoisonError::into_inner);
+        match remover.request(&[links::delete_link(self.port)]) {
             Err(error) if error.errno() == Some(libc::ENODEV) => Ok(()),
             outcome => outcome,
         }
