@@ -173,6 +173,20 @@ fn ok_server(body: &'static str) -> u16 {
     })
 }
 
+/// Answers a TLS greeting as an HTTP server does.
+fn plaintext_server() -> u16 {
+    server(|mut stream| {
+        let _ = stream.read(&mut [0; 512]);
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        let _ = stream.read(&mut [0; 512]);
+    })
+}
+
+/// Keeps a connection open without a word.
+fn hold(mut stream: &TcpStream) {
+    while stream.read(&mut [0; 512]).is_ok_and(|read| read > 0) {}
+}
+
 fn reset(stream: TcpStream) {
     // A close with linger 0 sends RST (socket(7), SO_LINGER)
     let socket = nix::libc::linger { l_onoff: 1, l_linger: 0 };
@@ -255,14 +269,16 @@ async fn signatures_of_nginx() {
     assert_eq!(access.attempts.iter().map(|attempt| attempt.status).collect::<Vec<_>>(), [Some(502); 3]);
     assert!(access.attempts.iter().all(|attempt| attempt.connect_time.is_none()));
     let cases: [(&str, u16, u16, NginxErrorKind, Option<&str>); 6] = [
+        ("silent", server(|stream| hold(&stream)), 504, NginxErrorKind::UpstreamTimedOut, Some("ETIMEDOUT")),
         (
-            "silent",
-            server(|stream| thread::park_timeout(Duration::from_secs(stream.local_addr().map_or(0, |_| 5)))),
-            504,
-            NginxErrorKind::UpstreamTimedOut,
-            Some("ETIMEDOUT"),
+            "closed",
+            server(|mut stream| {
+                let _ = read_head(&mut stream);
+            }),
+            502,
+            NginxErrorKind::UpstreamPrematurelyClosed,
+            None,
         ),
-        ("closed", server(|mut stream| drop(read_head(&mut stream))), 502, NginxErrorKind::UpstreamPrematurelyClosed, None),
         (
             "reset",
             server(|mut stream| {
@@ -293,7 +309,7 @@ async fn signatures_of_nginx() {
             NginxErrorKind::UpstreamHeaderTooBig,
             None,
         ),
-        ("plaintext", ok_server("no TLS here"), 502, NginxErrorKind::TlsHandshakeFailed, None),
+        ("plaintext", plaintext_server(), 502, NginxErrorKind::TlsHandshakeFailed, None),
     ];
     for (id, port, status, kind, errno) in cases {
         let tls = if id == "plaintext" { "backend-protocol: HTTPS, " } else { "" };
@@ -324,16 +340,12 @@ async fn signatures_of_envoy() {
             ResponseFlag::UpstreamConnectionFailure,
             "upstream_reset_before_response_started{remote_connection_failure",
         ),
-        (
-            "silent",
-            server(|stream| thread::park_timeout(Duration::from_secs(stream.local_addr().map_or(0, |_| 5)))),
-            504,
-            ResponseFlag::UpstreamRequestTimeout,
-            "response_timeout",
-        ),
+        ("silent", server(|stream| hold(&stream)), 504, ResponseFlag::UpstreamRequestTimeout, "response_timeout"),
         (
             "closed",
-            server(|mut stream| drop(read_head(&mut stream))),
+            server(|mut stream| {
+                let _ = read_head(&mut stream);
+            }),
             503,
             ResponseFlag::UpstreamConnectionTermination,
             "upstream_reset_before_response_started{connection_termination",
@@ -361,7 +373,7 @@ async fn signatures_of_envoy() {
         ),
         (
             "plaintext",
-            ok_server("no TLS here"),
+            plaintext_server(),
             503,
             ResponseFlag::UpstreamConnectionFailure,
             "upstream_reset_before_response_started{remote_connection_failure",

@@ -16,5 +16,6 @@ pub(crate) use access_log::access_log_config;
 #[allow(unused_imports)]
 pub(crate) use admin::Admin;
 pub use flags::ResponseFlag;
+#[allow(unused_imports)]
 pub(crate) use process::{EnvoyGateway, arguments};
 pub use resources::{Layout, render};

@@ -196,10 +196,12 @@ impl EnvoyGateway {
 }
 
 /// Arguments of every Envoy in the lab. Many run on one machine, so none may use shared memory of hot restarts; the access log is
-/// written at once instead of every ten seconds.
+/// written at once instead of every ten seconds. A field that Envoy does not know is a mistake to be told, not one to be passed over.
 pub(crate) fn arguments(workers: u32) -> Vec<String> {
     let mut arguments: Vec<String> =
-        ["--disable-hot-restart", "--log-level", "warning", "--file-flush-interval-msec", "10"].map(str::to_owned).to_vec();
+        ["--disable-hot-restart", "--reject-unknown-dynamic-fields", "--log-level", "warning", "--file-flush-interval-msec", "10"]
+            .map(str::to_owned)
+            .to_vec();
     if workers > 0 {
         arguments.extend(["--concurrency".to_owned(), workers.to_string()]);
     }
