@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// Resources by file: a source that Envoy reads again whenever a file is renamed into its place (config/core/v3/config_source.proto,
 /// `path_config_source`).
-pub(super) fn file_source(path: &Path) -> Value {
+pub(crate) fn file_source(path: &Path) -> Value {
     json!({ "path_config_source": { "path": path }, "resource_api_version": "V3", "initial_fetch_timeout": "0s" })
 }
 

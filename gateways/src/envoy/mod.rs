@@ -2,20 +2,19 @@
 
 mod access_log;
 pub(crate) mod admin;
-mod bootstrap;
+pub(crate) mod bootstrap;
 mod cluster;
 mod flags;
 mod listener;
 mod process;
-mod resources;
+pub(crate) mod resources;
 #[cfg(test)]
 mod resources_tests;
 
 pub use access_log::EnvoyAccess;
 pub(crate) use access_log::access_log_config;
-#[allow(unused_imports)]
 pub(crate) use admin::Admin;
+pub(crate) use cluster::seconds;
 pub use flags::ResponseFlag;
-#[allow(unused_imports)]
 pub(crate) use process::{EnvoyGateway, arguments};
 pub use resources::{Layout, render};

@@ -145,7 +145,7 @@ impl EnvoyGateway {
                 let name = format!("{statistics}.update_rejected");
                 let (was, is) = (before.get(&name).map_or("0", String::as_str), stats.get(&name).map_or("0", String::as_str));
                 if is != was {
-                    return Err(ApplyError::Rejected(self.explain_rejection(statistics).await));
+                    return Err(ApplyError::Rejected(self.explain_rejection(statistics, all).await));
                 }
             }
             self.check_alive()?;
@@ -157,15 +157,31 @@ impl EnvoyGateway {
         }
     }
 
-    /// Envoy keeps the reason of a refused resource in its configuration dump (admin/v3/config_dump_shared.proto, `error_state`).
-    async fn explain_rejection(&self, statistics: &str) -> String {
+    /// Envoy keeps the reason of a refused resource in its configuration dump (admin/v3/config_dump_shared.proto, `error_state`), but not
+    /// when the resource could not even be read. Then a second Envoy is asked what it thinks of the same resources as static ones.
+    async fn explain_rejection(&self, statistics: &str, files: &Files) -> String {
         let dump = self.admin.get("/config_dump").await.unwrap_or_default();
         let mut reasons = BTreeSet::new();
         collect_error_states(&serde_json::from_str(&dump).unwrap_or_default(), &mut reasons);
+        if reasons.is_empty() {
+            reasons.extend(self.validate(files).await);
+        }
         match reasons.is_empty() {
             true => format!("{statistics} was rejected; Envoy's own log line above says why"),
             false => reasons.into_iter().collect::<Vec<_>>().join("; "),
         }
+    }
+
+    /// What `envoy --mode validate` finds wrong.
+    async fn validate(&self, files: &Files) -> Option<String> {
+        let path = self.layout.state.join("validate.json");
+        write_atomically(&path, &resources::as_static(files)).ok()?;
+        let mut command = self.binary.command();
+        command.arg("-c").arg(&path).args(["--mode", "validate", "--log-level", "error", "--disable-hot-restart"]);
+        let output = command.stdin(std::process::Stdio::null()).output().await.ok()?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let reason = text.lines().find_map(|line| Some(line.split_once("error initializing configuration")?.1.to_owned()))?;
+        Some(reason.split_once(": ").map_or(reason.clone(), |(_, reason)| reason.to_owned()))
     }
 
     /// Writes files and waits for them, as one step.

@@ -91,7 +91,7 @@ pub fn render(model: &Model, layout: &Layout) -> Files {
 }
 
 /// A DiscoveryResponse (service/discovery/v3/discovery.proto) with resources of one type of `envoy.config`.
-pub(super) fn response(type_name: &str, resources: impl IntoIterator<Item = Value>) -> String {
+pub(crate) fn response(type_name: &str, resources: impl IntoIterator<Item = Value>) -> String {
     let resources: Vec<Value> = resources
         .into_iter()
         .map(|resource| {
@@ -116,6 +116,31 @@ pub(super) fn resources_of(file: &str) -> Vec<Value> {
         Value::Array(resources) => resources,
         _ => Vec::new(),
     }
+}
+
+/// A bootstrap with the same clusters and routes as static resources, for `envoy --mode validate`.
+pub(super) fn as_static(files: &Files) -> String {
+    let resources = |name: &Path| files.get(name).map(|file| resources_of(file)).unwrap_or_default();
+    let mut listeners = resources(Path::new(LDS));
+    for listener in &mut listeners {
+        let Some(chains) = listener["filter_chains"].as_array_mut() else { continue };
+        for manager in chains.iter_mut().filter_map(|chain| chain.pointer_mut("/filters/0/typed_config")?.as_object_mut()) {
+            let Some(table) = manager.remove("rds") else { continue };
+            let table = RouteTable::ALL.into_iter().find(|known| table["route_config_name"] == known.name());
+            let routes = table.and_then(|table| resources(&table.file()).into_iter().next()).map(untyped);
+            manager.insert("route_config".to_owned(), routes.unwrap_or_default());
+        }
+    }
+    let (clusters, listeners): (Vec<_>, Vec<_>) =
+        (resources(Path::new(CDS)).into_iter().map(untyped).collect(), listeners.into_iter().map(untyped).collect());
+    pretty(&json!({ "static_resources": { "clusters": clusters, "listeners": listeners } }))
+}
+
+fn untyped(mut resource: Value) -> Value {
+    if let Some(object) = resource.as_object_mut() {
+        object.remove("@type");
+    }
+    resource
 }
 
 fn pretty(value: &Value) -> String {
