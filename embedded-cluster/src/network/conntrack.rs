@@ -102,3 +102,47 @@ fn endpoint(tuple: &[u8], address: u16, port: u16) -> Option<Endpoint> {
 fn value_of(attributes: &[u8], wanted: u16) -> Option<&[u8]> {
     attributes_in(attributes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVICE: Endpoint = (Ipv4Addr::new(10, 96, 0, 10), 53);
+
+    fn destinations(endpoints: &[u8]) -> UdpDestinations {
+        let endpoints = endpoints.iter().map(|last| (Ipv4Addr::new(10, 244, 0, *last), 5353)).collect();
+        UdpDestinations::from([(SERVICE, endpoints)])
+    }
+
+    #[test]
+    fn only_endpoints_that_left_make_anything_stale() {
+        assert!(!lost_endpoints(&destinations(&[]), &destinations(&[2])));
+        assert!(!lost_endpoints(&destinations(&[2]), &destinations(&[2, 3])));
+        assert!(lost_endpoints(&destinations(&[2, 3]), &destinations(&[2])));
+        assert!(lost_endpoints(&destinations(&[2]), &UdpDestinations::new()));
+        assert!(!lost_endpoints(&destinations(&[]), &UdpDestinations::new()));
+    }
+
+    #[test]
+    fn an_entry_tells_who_was_asked_and_who_answers() {
+        let tuple = |source: [u8; 4], destination: [u8; 4], source_port: u16, destination_port: u16, protocol: u8| {
+            let address = Attributes::new().bytes(CTA_IP_V4_SRC, &source).bytes(CTA_IP_V4_DST, &destination);
+            let ports = Attributes::new()
+                .bytes(CTA_PROTO_NUM, &[protocol])
+                .bytes(CTA_PROTO_SRC_PORT, &source_port.to_be_bytes())
+                .bytes(CTA_PROTO_DST_PORT, &destination_port.to_be_bytes());
+            Attributes::new().nested(CTA_TUPLE_IP, address).nested(CTA_TUPLE_PROTO, ports)
+        };
+        let payload = |protocol| {
+            let original = tuple([10, 244, 0, 9], [10, 96, 0, 10], 40000, 53, protocol);
+            let reply = tuple([10, 244, 0, 2], [10, 244, 0, 9], 5353, 40000, protocol);
+            let attributes = Attributes::new().nested(CTA_TUPLE_ORIG, original).nested(CTA_TUPLE_REPLY, reply);
+            [FAMILY_HEADER.as_slice(), attributes.as_bytes()].concat()
+        };
+        let udp = payload(Protocol::Udp.number());
+        let entry = Entry::parse(&udp).unwrap();
+        assert_eq!((entry.asked, entry.answering), (SERVICE, ([10, 244, 0, 2].into(), 5353)));
+        assert!(Entry::parse(&payload(Protocol::Tcp.number())).is_none());
+        assert!(Entry::parse(&udp[..20]).is_none());
+    }
+}

@@ -119,3 +119,44 @@ fn peer_in(direction: Direction, range: Ipv4Net) -> Vec<Expression> {
         Direction::Egress => destination_in(range),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 5);
+
+    fn rules(local: &str, allowed: Vec<Allow>) -> Ruleset {
+        let mut rules = Ruleset::default();
+        let isolation = PodIsolation { pod: POD, ingress: Isolation::Only(allowed), egress: Isolation::Open };
+        add_policies(&mut rules, local.parse().unwrap(), &[isolation]);
+        rules
+    }
+
+    #[test]
+    fn only_the_pods_own_node_has_rules_for_it() {
+        assert!(rules("10.244.0.0/24", vec![]).chains.contains_key("ingress-10.244.0.5"));
+        assert_eq!(rules("10.244.1.0/24", vec![]).chains.len(), 1, "the base chain alone");
+    }
+
+    #[test]
+    fn an_open_direction_is_not_looked_at() {
+        let rules = rules("10.244.0.0/24", vec![]);
+        assert_eq!(rules.sets[ISOLATED_SOURCES].content, SetContent::Verdicts(BTreeMap::new()));
+        assert_ne!(rules.sets[ISOLATED_DESTINATIONS].content, SetContent::Verdicts(BTreeMap::new()));
+    }
+
+    #[test]
+    fn single_addresses_share_one_rule() {
+        let hosts = (1..=100).map(|last| (Ipv4Net::from(Ipv4Addr::new(10, 244, 1, last)), vec![])).collect();
+        let rules = rules("10.244.0.0/24", vec![Allow { peers: Some(hosts), ports: None }]);
+        assert_eq!(rules.chains["ingress-10.244.0.5"].rules.len(), 3, "itself, the peers, the drop");
+    }
+
+    #[test]
+    fn an_empty_list_of_peers_or_ports_allows_nothing() {
+        for allow in [Allow { peers: Some(vec![]), ports: None }, Allow { peers: None, ports: Some(vec![]) }] {
+            assert_eq!(rules("10.244.0.0/24", vec![allow]).chains["ingress-10.244.0.5"].rules.len(), 2);
+        }
+    }
+}

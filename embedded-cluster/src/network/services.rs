@@ -208,3 +208,82 @@ fn protocol_name(protocol: Protocol) -> &'static str {
         Protocol::Udp => "udp",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const NODE: Ipv4Addr = Ipv4Addr::new(172, 18, 0, 2);
+
+    fn rules(services: &[ServicePort]) -> Ruleset {
+        let mut rules = Ruleset::default();
+        let surroundings = ServiceSurroundings {
+            node_address: NODE,
+            pod_network: "10.244.0.0/16".parse().unwrap(),
+            service_network: "10.96.0.0/16".parse().unwrap(),
+        };
+        add_services(&mut rules, surroundings, services);
+        rules
+    }
+
+    fn service(endpoints: &[(Ipv4Addr, u16)]) -> ServicePort {
+        ServicePort {
+            name: "shop/cart:http".to_owned(),
+            cluster_ip: Ipv4Addr::new(10, 96, 0, 7),
+            protocol: Protocol::Tcp,
+            port: 80,
+            node_port: Some(30080),
+            endpoints: endpoints.to_vec(),
+            client_affinity: None,
+        }
+    }
+
+    fn keys(rules: &Ruleset, set: &str) -> Vec<Vec<u8>> {
+        match &rules.sets[set].content {
+            SetContent::Keys(keys) => keys.iter().cloned().collect(),
+            SetContent::Verdicts(map) => map.keys().cloned().collect(),
+            SetContent::Remembered(_) => Vec::new(),
+        }
+    }
+
+    const BOTH_KEYS: [[u8; 12]; 2] = [[10, 96, 0, 7, 6, 0, 0, 0, 0, 80, 0, 0], [172, 18, 0, 2, 6, 0, 0, 0, 0x75, 0x80, 0, 0]];
+
+    #[test]
+    fn a_service_is_either_translated_or_rejected() {
+        let translated = rules(&[service(&[(Ipv4Addr::new(10, 244, 0, 5), 8080)])]);
+        assert_eq!(keys(&translated, SERVICES), BOTH_KEYS);
+        assert!(keys(&translated, REJECTED).is_empty());
+        let rejected = rules(&[service(&[])]);
+        assert!(keys(&rejected, SERVICES).is_empty());
+        assert_eq!(keys(&rejected, REJECTED), BOTH_KEYS);
+    }
+
+    #[test]
+    fn endpoints_are_numbered_from_zero_to_the_modulus() {
+        let endpoints: Vec<_> = (1..=3).map(|last| (Ipv4Addr::new(10, 244, 0, last), 8080)).collect();
+        let rules = rules(&[service(&endpoints)]);
+        let expressions = &rules.chains["service-10.96.0.7-tcp-80"].rules[0].expressions;
+        let modulus = expressions.iter().find_map(|one| if let Expression::Random { modulus, .. } = one { Some(*modulus) } else { None });
+        let elements = expressions.iter().find_map(|one| match one {
+            Expression::Lookup { map: Set::Anonymous { elements, .. }, .. } => Some(elements.clone()),
+            _ => None,
+        });
+        assert_eq!(modulus, Some(3));
+        let numbers: Vec<_> = elements.unwrap().into_iter().map(|(number, _)| number).collect();
+        assert_eq!(numbers, [0u32, 1, 2].map(|number| number.to_ne_bytes().to_vec()));
+    }
+
+    #[test]
+    fn clients_with_affinity_are_looked_up_before_new_ones_are_spread() {
+        let endpoints = [(Ipv4Addr::new(10, 244, 0, 5), 8080), (Ipv4Addr::new(10, 244, 0, 6), 8080)];
+        let sticky = ServicePort { client_affinity: Some(Duration::from_secs(10800)), ..service(&endpoints) };
+        let rules = rules(&[sticky]);
+        let chain = &rules.chains["service-10.96.0.7-tcp-80"].rules;
+        let known = |rule: &Rule| rule.expressions.iter().any(|one| matches!(one, Expression::Contained { .. }));
+        assert_eq!(chain.iter().map(known).collect::<Vec<_>>(), [true, true, false, false]);
+        let last = &chain[3].expressions[0];
+        assert_eq!(*last, Expression::Random { modulus: 1, into: ENDPOINT_NUMBER }, "the last endpoint takes all that is left");
+    }
+}

@@ -313,3 +313,83 @@ fn link_address(interface: u32) -> io::Result<SockAddr> {
     }?;
     Ok(address)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A link between two sockets that stand for interfaces; the other halves are what is plugged in.
+    fn link(quality: Quality) -> (Link, [Socket; 2]) {
+        let pair = || {
+            let (inner, outer) = Socket::pair(Domain::UNIX, Type::DGRAM.nonblocking(), None).unwrap();
+            (inner, outer)
+        };
+        let ((one, plugged_one), (two, plugged_two)) = (pair(), pair());
+        (Link { ends: [one, two], queues: Default::default(), quality }, [plugged_one, plugged_two])
+    }
+
+    fn received(mut end: &Socket) -> Vec<u8> {
+        let mut all = Vec::new();
+        let mut buffer = [0; 16];
+        while let Ok(length) = end.read(&mut buffer) {
+            all.extend_from_slice(&buffer[..length]);
+        }
+        all
+    }
+
+    fn enter(link: &mut Link, plugged: &[Socket; 2], frame: u8) {
+        (&plugged[0]).write_all(&[frame]).unwrap();
+        link.take_in(0, &mut [0; 64]);
+    }
+
+    #[test]
+    fn frames_wait_until_they_are_due() {
+        let (mut link, plugged) = link(Quality { latency: Duration::from_secs(60), loss: 0.0 });
+        enter(&mut link, &plugged, 1);
+        link.deliver(Instant::now());
+        assert_eq!(received(&plugged[1]), []);
+        link.deliver(Instant::now() + Duration::from_secs(61));
+        assert_eq!(received(&plugged[1]), [1]);
+        assert_eq!(link.queues[0].bytes, 0);
+    }
+
+    #[test]
+    fn a_lowered_latency_lets_no_frame_overtake_another() {
+        let (mut link, plugged) = link(Quality { latency: Duration::from_secs(60), loss: 0.0 });
+        enter(&mut link, &plugged, 1);
+        link.quality = Quality::default();
+        enter(&mut link, &plugged, 2);
+        link.deliver(Instant::now());
+        assert_eq!(received(&plugged[1]), []);
+        link.deliver(Instant::now() + Duration::from_secs(61));
+        assert_eq!(received(&plugged[1]), [1, 2]);
+        enter(&mut link, &plugged, 3);
+        assert_eq!(received(&plugged[1]), [3], "an empty queue and no latency: at once");
+    }
+
+    #[test]
+    fn loss_is_a_share() {
+        let (mut link, plugged) = link(Quality { latency: Duration::ZERO, loss: 0.5 });
+        for frame in 0..200 {
+            enter(&mut link, &plugged, frame);
+        }
+        let arrived = received(&plugged[1]);
+        // Outside of this with a probability of some 1e-9.
+        assert!((58..=142).contains(&arrived.len()), "{} of 200 arrived", arrived.len());
+        assert!(arrived.is_sorted());
+        link.quality.loss = 1.0;
+        for frame in 0..200 {
+            enter(&mut link, &plugged, frame);
+        }
+        assert_eq!(received(&plugged[1]), []);
+    }
+
+    #[test]
+    fn a_full_queue_drops_the_latest() {
+        let (mut link, plugged) = link(Quality { latency: Duration::from_secs(60), loss: 0.0 });
+        enter(&mut link, &plugged, 1);
+        link.queues[0].bytes = QUEUE_LIMIT;
+        enter(&mut link, &plugged, 2);
+        assert_eq!(link.queues[0].frames.len(), 1);
+    }
+}

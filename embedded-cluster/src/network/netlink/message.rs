@@ -161,6 +161,20 @@ mod tests {
         assert_eq!(attributes_in(&bytes[..14]).count(), 1, "a cut-off attribute is not read");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn what_is_encoded_is_read_back(list in proptest::collection::vec((0u16..=KIND_MASK, proptest::collection::vec(0u8.., 0..40)), 0..8)) {
+            let encoded = list.iter().fold(Attributes::new(), |attributes, (kind, value)| attributes.bytes(*kind, value));
+            let read: Vec<(u16, Vec<u8>)> = attributes_in(encoded.as_bytes()).map(|(kind, value)| (kind, value.to_vec())).collect();
+            proptest::prop_assert_eq!(read, list);
+        }
+
+        #[test]
+        fn garbage_is_read_without_panic(bytes in proptest::collection::vec(0u8.., 0..64)) {
+            attributes_in(&bytes).for_each(drop);
+        }
+    }
+
     #[test]
     fn nested_attributes_are_flagged_and_counted() {
         let attributes = Attributes::new().nested(5, Attributes::new().u32_be(1, 1).u32_be(2, 2));

@@ -51,6 +51,12 @@ impl Batch {
         Self { table: table.to_owned(), groups: Vec::new(), next_set: 1 }
     }
 
+    /// What each message is for, in order.
+    #[cfg(test)]
+    pub(super) fn purposes(&self) -> Vec<&str> {
+        self.groups.iter().flatten().map(|message| message.purpose.as_str()).collect()
+    }
+
     /// Sends the batch; the kernel carries out all of it or nothing. Only a batch too long for the socket's buffer (some
     /// thousand rules) is sent as several such transactions.
     pub(in crate::network) fn commit(&self, socket: &mut NetlinkSocket) -> Result<(), NetworkError> {
@@ -252,4 +258,40 @@ fn comment(text: &str) -> Vec<u8> {
     data.extend_from_slice(text.as_bytes());
     data.push(0);
     data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::nftables::{Expression, Register};
+
+    #[test]
+    fn an_anonymous_set_stays_in_the_transaction_of_its_rule() {
+        let mut batch = Batch::new("table");
+        let set = Set::Anonymous { key_length: 4, data_length: None, elements: vec![(vec![10, 0, 0, 1], vec![])] };
+        let rule = Rule::new("peers", [vec![Expression::Contained { key: Register(0), set }]]);
+        batch.add_rule("chain", &rule);
+        assert_eq!(batch.groups.len(), 1);
+        assert_eq!(
+            batch.purposes(),
+            ["add the set of rule \"peers\"", "fill the set of rule \"peers\"", "add rule \"peers\" to chain chain"]
+        );
+    }
+
+    #[test]
+    fn many_elements_are_split_below_the_length_of_an_attribute() {
+        let mut batch = Batch::new("table");
+        let keys: Vec<[u8; 12]> = (0..1000u32).map(|number| [number.to_be_bytes(), [0; 4], [0; 4]].concat().try_into().unwrap()).collect();
+        let verdict = Verdict::Goto("service-10.96.100.100-tcp-65535-10.244.100.100-65535".to_owned());
+        batch.add_elements("services", keys.iter().map(|key| (key.as_slice(), Some(&verdict))));
+        assert_eq!(batch.purposes().len(), 1000_usize.div_ceil(ELEMENTS_PER_MESSAGE));
+        assert!(batch.groups.iter().flatten().all(|message| message.len() < usize::from(u16::MAX)));
+    }
+
+    #[test]
+    fn a_long_comment_fits_into_a_rules_user_data() {
+        let data = comment(&"é".repeat(300));
+        assert_eq!(usize::from(data[1]), data.len() - 2);
+        assert_eq!(data.last(), Some(&0));
+    }
 }

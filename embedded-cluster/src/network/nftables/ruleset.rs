@@ -187,3 +187,65 @@ impl NamedSet {
             }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::nftables::Register;
+
+    /// One base chain that leads to `services` by a map.
+    fn ruleset(services: &[(u8, &str)]) -> Ruleset {
+        let mut rules = Ruleset::default();
+        let mut jumps = BTreeMap::new();
+        for (key, comment) in services {
+            let chain = format!("service-{key}");
+            rules.add_chain(chain.clone(), vec![Rule::new(*comment, [vec![Expression::Counter]])]);
+            jumps.insert(vec![10, 96, 0, *key], Verdict::Goto(chain));
+        }
+        rules.sets.insert("services".to_owned(), NamedSet { key_length: 4, content: SetContent::Verdicts(jumps) });
+        let decide = Expression::Decide { key: Register(0), map: "services".to_owned() };
+        let base = BaseChain { kind: ChainKind::Nat, hook: Hook::Output, priority: -100 };
+        rules.add_base_chain("nat-output", base, vec![Rule::new("to services", [vec![decide]])]);
+        rules
+    }
+
+    #[test]
+    fn nothing_is_sent_for_what_is_there_already() {
+        let rules = ruleset(&[(1, "one"), (2, "two")]);
+        assert!(update("t", Some(&rules), &rules).purposes().is_empty());
+    }
+
+    #[test]
+    fn only_what_changed_is_sent() {
+        let batch = update("t", Some(&ruleset(&[(1, "one"), (2, "two")])), &ruleset(&[(1, "one"), (2, "second")]));
+        assert_eq!(batch.purposes(), ["flush chain service-2", "add rule \"second\" to chain service-2"]);
+    }
+
+    #[test]
+    fn chains_exist_before_they_are_referred_to_and_until_after() {
+        let batch = update("t", Some(&ruleset(&[(1, "one")])), &ruleset(&[(2, "two")]));
+        assert_eq!(
+            batch.purposes(),
+            [
+                "add chain service-2",
+                "add rule \"two\" to chain service-2",
+                "delete elements of set services",
+                "add elements to set services",
+                "flush chain service-1",
+                "delete chain service-1",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_first_ruleset_and_one_that_cannot_be_reached_by_changes_replace_the_table() {
+        let rules = ruleset(&[]);
+        let mut moved = rules.clone();
+        moved.chains.get_mut("nat-output").unwrap().base.as_mut().unwrap().hook = Hook::Prerouting;
+        let mut other_set = rules.clone();
+        other_set.sets.get_mut("services").unwrap().key_length = 8;
+        for (present, wanted) in [(None, &rules), (Some(&rules), &moved), (Some(&rules), &other_set)] {
+            assert_eq!(update("t", present, wanted).purposes()[..3], ["add table t", "delete table t", "add table t"]);
+        }
+    }
+}
