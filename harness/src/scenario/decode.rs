@@ -65,7 +65,7 @@ impl<T: JsonSchema> JsonSchema for Spanned<T> {
 
 impl<T: Decode> Decode for Spanned<T> {
     fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
-        T::decode(node, problems).map(|value| Spanned { value, span: node.span })
+        T::decode(node, problems).map(|value| Spanned { value, span: node.start() })
     }
 }
 

@@ -143,6 +143,10 @@ fn texts_of(value: &Value, place: &str, seen: &mut Vec<(String, String)>) {
         match (key.as_str(), item) {
             ("labels" | "annotations" | "matchLabels", Value::Object(pairs)) => {
                 for (name, text) in pairs {
+                    // An annotation that a controller reads is configuration, and may be the very thing that is wrong.
+                    if key == "annotations" && name.contains('/') && !name.starts_with("gatelab.dev/") {
+                        continue;
+                    }
                     seen.push((format!("{here}[{name}]"), format!("{name}={}", text.as_str().unwrap_or_default())));
                 }
             }
