@@ -18,19 +18,13 @@ use super::wire::{Quality, Wire};
 pub struct DataPlaneConfig {
     /// The control plane's address, reachable from every node and pod.
     pub fabric_address: Ipv4Addr,
-    /// Holds the pod ranges of all nodes; traffic to Services from elsewhere is masqueraded.
-    pub pod_network: Ipv4Net,
     /// ClusterIPs; packets to those that no Service has are dropped.
     pub service_network: Ipv4Net,
 }
 
 impl Default for DataPlaneConfig {
     fn default() -> Self {
-        Self {
-            fabric_address: Ipv4Addr::new(172, 18, 0, 1),
-            pod_network: Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16),
-            service_network: Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16),
-        }
+        Self { fabric_address: Ipv4Addr::new(172, 18, 0, 1), service_network: Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16) }
     }
 }
 

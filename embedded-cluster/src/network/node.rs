@@ -187,8 +187,7 @@ impl Node {
     /// Makes the node's packet filter carry out Services and policies, as one transaction.
     pub(super) fn apply(&mut self, config: &DataPlaneConfig, plan: &NetworkPlan) -> Result<(), NetworkError> {
         let mut wanted = Ruleset::default();
-        let surroundings =
-            ServiceSurroundings { node_address: self.address, pod_network: config.pod_network, service_network: config.service_network };
+        let surroundings = ServiceSurroundings { node_address: self.address, service_network: config.service_network };
         services::add_services(&mut wanted, surroundings, &plan.services);
         policies::add_policies(&mut wanted, self.pods, &plan.isolations);
         let changes = nftables::update(TABLE, self.rules.as_ref(), &wanted);

@@ -17,7 +17,7 @@ use ipnet::Ipv4Net;
 use super::model::{Protocol, ServicePort};
 use super::nftables::{
     BaseChain, ChainKind, Comparison, Expression, Hook, NamedSet, Register, Rule, Ruleset, Set, SetContent, Verdict,
-    connection_was_redirected, destination, destination_in, new_connection, not_source_in, original_destination, service_key, source,
+    connection_was_redirected, destination, destination_in, new_connection, original_destination, service_key, source,
 };
 
 /// `dstnat` and `srcnat` of the nft tool.
@@ -40,7 +40,6 @@ const CLIENT: Register = Register(6);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ServiceSurroundings {
     pub(super) node_address: Ipv4Addr,
-    pub(super) pod_network: Ipv4Net,
     pub(super) service_network: Ipv4Net,
 }
 
@@ -95,7 +94,6 @@ fn add_translation(rules: &mut Ruleset, surroundings: ServiceSurroundings) {
             masquerade("masquerade pods that reach themselves by a Service", vec![source(KEY), destination(pair), hairpin]),
             // The endpoint may be on another node, which must not answer the client directly.
             masquerade("masquerade connections to NodePorts", original_destination(surroundings.node_address)),
-            masquerade("masquerade connections from outside to ClusterIPs", not_source_in(surroundings.pod_network)),
         ],
     );
 }
@@ -219,11 +217,7 @@ mod tests {
 
     fn rules(services: &[ServicePort]) -> Ruleset {
         let mut rules = Ruleset::default();
-        let surroundings = ServiceSurroundings {
-            node_address: NODE,
-            pod_network: "10.244.0.0/16".parse().unwrap(),
-            service_network: "10.96.0.0/16".parse().unwrap(),
-        };
+        let surroundings = ServiceSurroundings { node_address: NODE, service_network: "10.96.0.0/16".parse().unwrap() };
         add_services(&mut rules, surroundings, services);
         rules
     }
