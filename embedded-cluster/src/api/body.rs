@@ -78,9 +78,10 @@ pub(crate) fn typed(call: &Call, kind: &Kind, object: Value, warnings: &mut Vec<
     let Some(round_trip) = kind.round_trip else {
         return super::custom::checked(kind, object);
     };
-    let known = round_trip(&object).map_err(|error| cannot_handle(kind, &format!("json: {error}")))?;
+    let mut known = round_trip(&object).map_err(|error| cannot_handle(kind, &format!("json: {error}")))?;
     let mut unknown = Vec::new();
     unknown_fields(&object, &known, String::new(), &mut unknown);
+    only_given(&object, &mut known);
     let unknown: Vec<String> = unknown.into_iter().map(|path| format!("unknown field \"{path}\"")).collect();
     match call.query.get("fieldValidation").unwrap_or("Warn") {
         "Ignore" => {}
@@ -103,6 +104,26 @@ pub(crate) fn typed(call: &Call, kind: &Kind, object: Value, warnings: &mut Vec<
         }
     }
     Ok(known)
+}
+
+/// Takes out what reading by the type added: required fields that were left out come back as empty values.
+pub(crate) fn only_given(given: &Value, known: &mut Value) {
+    match (given, known) {
+        (Value::Object(given), Value::Object(known)) => {
+            known.retain(|name, _| given.contains_key(name));
+            for (name, value) in known {
+                if let Some(given) = given.get(name) {
+                    only_given(given, value);
+                }
+            }
+        }
+        (Value::Array(given), Value::Array(known)) => {
+            for (given, known) in given.iter().zip(known) {
+                only_given(given, known);
+            }
+        }
+        _ => {}
+    }
 }
 
 fn unknown_fields(given: &Value, known: &Value, path: String, found: &mut Vec<String>) {

@@ -29,3 +29,8 @@ mod write;
 pub use certificates::{CertificateError, Certificates, ClientCertificate};
 pub use identity::{Identity, TokenIssuer};
 pub use server::{ApiState, serve};
+
+/// All built-in resources that are served.
+pub fn served_resources() -> impl Iterator<Item = crate::store::Resource> {
+    kinds::builtins().iter().map(|kind| kind.resource.clone())
+}

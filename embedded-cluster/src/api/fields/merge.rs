@@ -53,10 +53,8 @@ pub(super) fn merge<'a>(kind: &Kind, names: &mut Vec<&'a str>, live: &mut Value,
 
 /// Removes fields that lost their last owner. `kept` is everything that someone owns.
 pub(super) fn remove(object: &mut Value, removed: &Set, kept: &Set) {
-    // Longest first: an item goes after its fields, if nobody holds any.
-    let mut paths: Vec<_> = removed.iter().collect();
-    paths.sort_by_key(|path| std::cmp::Reverse(path.len()));
-    for path in paths {
+    // A set is sorted, so that an item goes before its fields: without its key field it could not be found.
+    for path in removed {
         let held = kept.range(path.clone()..).next().is_some_and(|next| next.starts_with(path));
         if !held {
             remove_path(object, path);

@@ -175,7 +175,8 @@ pub(crate) fn apply(
     }
     let config = &scoped(kind, sub, config);
     // Compared as the type reads it, so that `1` and `"1"` of a quantity are the same.
-    let typed = kind.round_trip.and_then(|round_trip| round_trip(config).ok()).unwrap_or_else(|| config.clone());
+    let mut typed = kind.round_trip.and_then(|round_trip| round_trip(config).ok()).unwrap_or_else(|| config.clone());
+    super::super::body::only_given(config, &mut typed);
     let applied = sets::leaves(kind, &typed);
     let mut owners = live.map(decode).unwrap_or_default();
     let conflicts = conflicts(&owners, manager, sub, &applied, live.unwrap_or(&Value::Null), &typed);
