@@ -90,8 +90,17 @@ pub(crate) fn locate(program: &str) -> Option<std::path::PathBuf> {
     std::env::split_paths(&path)
         // The last are where a container of the lab sees an unpacked gateway (`CONTAINER_ROOT`).
         .chain(
-            ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/opt/gateway/usr/bin", "/opt/gateway/bin", "/opt/gateway"]
-                .map(Into::into),
+            [
+                "/usr/local/sbin",
+                "/usr/sbin",
+                "/sbin",
+                "/usr/local/bin",
+                "/usr/bin",
+                "/opt/gateway/usr/bin",
+                "/opt/gateway/bin",
+                "/opt/gateway",
+            ]
+            .map(Into::into),
         )
         .map(|folder| folder.join(program))
         .find(|file| fs::metadata(file).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0))
