@@ -128,7 +128,8 @@ impl Cluster {
     pub async fn ended(&self) {
         let process = Arc::clone(&self.process);
         if let Ok(descriptor) = process.try_clone()
-            && let Ok(descriptor) = tokio::io::unix::AsyncFd::with_interest(descriptor, tokio::io::Interest::READABLE)
+            // SAFETY: an OwnedFd keeps its descriptor open for its whole life.
+            && let Ok(descriptor) = unsafe { tokio::io::unix::AsyncFd::register_with_interest(descriptor, tokio::io::Interest::READABLE) }
         {
             let _ = descriptor.readable().await;
         }
