@@ -56,7 +56,9 @@ pub async fn observe(window: &PhaseWindow<'_>, requests: BTreeMap<String, Vec<Re
 
 /// Lines of all gateway pods, once every request that the gateway answered has its line.
 async fn gateway_lines(
-    window: &PhaseWindow<'_>, requests: &BTreeMap<String, Vec<Record>>, since: Timestamp,
+    window: &PhaseWindow<'_>,
+    requests: &BTreeMap<String, Vec<Record>>,
+    since: Timestamp,
 ) -> (Vec<GatewayLine>, Vec<String>) {
     let answered: BTreeSet<Uuid> = requests
         .values()

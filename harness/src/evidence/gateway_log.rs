@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use gateways::GatewayKind;
 use gateways::nginx::NginxError;
-use jiff::{Span, Timestamp};
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::kubernetes::logs::LogLine;
 use crate::signature::{GatewayLine, LogRecord};
 
-/// nginx writes a request's error line and its access line at the same moment, but through two pipes.
-const JOIN_WITHIN_MILLISECONDS: i64 = 2000;
+/// nginx writes a request's last error line and its access line at the same moment, but through two pipes, and dates
+/// neither finer than a millisecond.
+const TWO_PIPES: SignedDuration = SignedDuration::from_millis(100);
 
 /// Reads all lines of one pod's log. The agent's own lines are left out: nothing that the lab itself says may meet an
 /// expectation.
@@ -42,45 +43,44 @@ pub fn logged_requests(lines: &[GatewayLine]) -> impl Iterator<Item = Uuid> {
     lines.iter().filter(|line| !matches!(line.record, LogRecord::NginxError { .. } | LogRecord::Other)).filter_map(|line| line.request_id)
 }
 
-/// An error line of nginx carries no request id, but the request line and the upstream address: it belongs to the access line
-/// nearest in time that has both, a failed try at that address, and room for one more error.
+/// An error line of nginx carries no request id, but the request line and the upstream address. It belongs to the access line
+/// that has both, whose request was under way at that moment, and that has a try at that address left to explain; of several
+/// the one that ended first.
 fn join_nginx_errors(parsed: &[(&LogLine, Option<gateways::LogRecord>)]) -> BTreeMap<usize, Uuid> {
     struct Access<'a> {
-        at: Option<Timestamp>,
+        began: Timestamp,
+        ended: Timestamp,
         id: Uuid,
         request: &'a str,
-        upstreams: Vec<&'a str>,
+        tries: Vec<&'a str>,
     }
     let mut accesses: Vec<Access<'_>> = parsed
         .iter()
         .filter_map(|(line, record)| match record {
             Some(gateways::LogRecord::NginxAccess(access)) => Some(Access {
-                at: line.at,
+                began: line.at?.checked_sub(SignedDuration::try_from(access.request_time).ok()? + TWO_PIPES).ok()?,
+                ended: line.at?.checked_add(TWO_PIPES).ok()?,
                 id: access.request_id.as_deref()?.parse().ok()?,
                 request: &access.request,
-                upstreams: access.attempts.iter().map(|attempt| attempt.address.as_str()).collect(),
+                tries: access.attempts.iter().map(|attempt| attempt.address.as_str()).collect(),
             }),
             _ => None,
         })
         .collect();
+    accesses.sort_by_key(|access| access.ended);
     let mut joined = BTreeMap::new();
     for (index, (line, record)) in parsed.iter().enumerate() {
         let Some(gateways::LogRecord::NginxError(error)) = record else { continue };
         let (Some(request), Some(at)) = (&error.request, line.at) else { continue };
         let upstream = upstream_address(error);
-        let distance = |access: &Access<'_>| access.at.map(|other| other.duration_since(at).as_millis().unsigned_abs());
-        let nearest = accesses
+        let found = accesses
             .iter_mut()
-            .filter(|access| access.request == *request)
-            .filter(|access| upstream.is_none_or(|upstream| access.upstreams.contains(&upstream)))
-            .filter(|access| distance(access).is_some_and(|distance| distance <= u128::from(JOIN_WITHIN_MILLISECONDS.unsigned_abs())))
-            .min_by_key(|access| distance(access));
-        if let Some(access) = nearest {
-            if let Some(upstream) = upstream
-                && let Some(used) = access.upstreams.iter().position(|candidate| *candidate == upstream)
-            {
-                // Each try at an address explains one error line.
-                access.upstreams.remove(used);
+            .filter(|access| access.request == *request && (access.began..=access.ended).contains(&at))
+            .find(|access| upstream.is_none_or(|upstream| access.tries.contains(&upstream)));
+        if let Some(access) = found {
+            // Each try at an address explains one error line.
+            if let Some(used) = access.tries.iter().position(|tried| Some(*tried) == upstream) {
+                access.tries.remove(used);
             }
             joined.insert(index, access.id);
         }
@@ -139,5 +139,54 @@ fn without_errno(error: &NginxError) -> String {
 
 /// A little earlier than a phase began: the gateway's clock is the same, but log lines are dated by the container runtime.
 pub fn just_before(start: Timestamp) -> Timestamp {
-    start.checked_sub(Span::new().milliseconds(5)).unwrap_or(start)
+    start.checked_sub(SignedDuration::from_millis(5)).unwrap_or(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two requests one after the other, each tried at two servers that time out: four error lines, two access lines.
+    #[test]
+    fn errors_of_nginx_are_joined_to_the_request_that_was_under_way() {
+        let ids = ["11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"];
+        let error = |time: &str, server: &str| LogLine {
+            at: Some(format!("2026-11-21T04:00:0{time}Z").parse().unwrap()),
+            text: format!(
+                "2026/11/21 04:00:00 [error] 20#20: *1 upstream timed out (110: Connection timed out) while reading response header from \
+                 upstream, client: 10.244.0.2, server: shop.test, request: \"GET / HTTP/1.1\", upstream: \"http://{server}/\", host: \"shop.test\""
+            ),
+        };
+        let access = |time: &str, id: &str| LogLine {
+            at: Some(format!("2026-11-21T04:00:0{time}Z").parse().unwrap()),
+            text: format!(
+                "10.244.0.2 - - [21/Nov/2026:04:00:00 +0000] \"GET / HTTP/1.1\" 504 160 \"-\" \"gatelab-probe\" 120 2.000 [shop-shop-http] [] \
+                 10.244.1.2:8080, 10.244.1.3:8080 0, 0 1.000, 1.000 504, 504 {id} \"shop.test\" \"0.001, 0.001\" \"-, -\""
+            ),
+        };
+        let lines = [
+            error("1.000", "10.244.1.2:8080"),
+            error("2.000", "10.244.1.3:8080"),
+            access("2.001", ids[0]),
+            error("3.003", "10.244.1.2:8080"),
+            // The access line came first through its pipe.
+            access("4.004", ids[1]),
+            error("4.005", "10.244.1.3:8080"),
+        ];
+        let read = read(GatewayKind::Nginx, &lines);
+        let joined: Vec<_> = read.iter().map(|line| line.request_id.map(|id| id.to_string())).collect();
+        let expected: Vec<_> = [0, 0, 0, 1, 1, 1].map(|index: usize| Some(ids[index].to_owned())).into();
+        assert_eq!(joined, expected);
+        assert!(
+            matches!(&read[0].record, LogRecord::NginxError { errno: Some(110), message, .. } if message == "upstream timed out"),
+            "{:?}",
+            read[0]
+        );
+    }
+
+    #[test]
+    fn what_the_agent_says_is_no_evidence() {
+        let line = LogLine { at: None, text: "gateway-agent: 502 connect() failed".into() };
+        assert!(read(GatewayKind::Nginx, &[line]).is_empty());
+    }
 }

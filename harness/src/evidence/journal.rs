@@ -66,7 +66,11 @@ impl JournalKeeper {
     /// Entries since a time, of all pods there were; living ones are asked, so that what is still in flight is there too.
     /// Returns what could not be read as well.
     pub async fn entries(
-        &self, kubernetes: &Kubernetes, snapshot: &Snapshot, namespaces: &BTreeSet<String>, since: Timestamp,
+        &self,
+        kubernetes: &Kubernetes,
+        snapshot: &Snapshot,
+        namespaces: &BTreeSet<String>,
+        since: Timestamp,
     ) -> (Vec<JournalRecord>, Vec<String>) {
         let living: Vec<ExecTarget> = snapshot
             .of_kind("Pod", None)
@@ -173,7 +177,11 @@ fn running_id(pod: &Value, container: Option<&str>) -> Option<String> {
 
 /// Keeps following new pods while something else runs.
 pub async fn following<T>(
-    keeper: &mut JournalKeeper, kubernetes: &Kubernetes, mirror: &Mirror, namespaces: &BTreeSet<String>, work: impl Future<Output = T>,
+    keeper: &mut JournalKeeper,
+    kubernetes: &Kubernetes,
+    mirror: &Mirror,
+    namespaces: &BTreeSet<String>,
+    work: impl Future<Output = T>,
 ) -> T {
     let mut changes = mirror.changes();
     let mut work = std::pin::pin!(work);
@@ -205,7 +213,8 @@ mod tests {
         keep(&mut kept, "shop-a", request(1, 4, "2026-11-21T04:00:00Z", Some("completed")));
         keep(&mut kept, "shop-a", request(1, 2, "2026-11-21T04:00:00Z", None));
         keep(&mut kept, "shop-a", request(1, 2, "2026-11-21T04:00:09Z", None));
-        let ended: Vec<_> = kept.iter().map(|((pod, _, _), entry)| convert(pod.clone(), entry)).map(|record| (record.pod, record.ended)).collect();
+        let ended: Vec<_> =
+            kept.iter().map(|((pod, _, _), entry)| convert(pod.clone(), entry)).map(|record| (record.pod, record.ended)).collect();
         assert_eq!(ended, [("shop-a".to_owned(), "completed".to_owned()), ("shop-a".to_owned(), "open".to_owned())]);
     }
 

@@ -24,7 +24,8 @@ pub async fn run_probe(probe: Probe, resolver: Resolver, lines: mpsc::Sender<Lin
     let name = probe.name.clone();
     let lane = match Lane::new(probe, resolver, records) {
         Ok(lane) => Arc::new(lane),
-        Err((probe, failure)) => {
+        Err(rejected) => {
+            let (probe, failure) = *rejected;
             let record = Record { detail: Some(failure.detail.clone()), ..failed_record(&probe.name, &failure) };
             let mut tally = Tally::new(&probe.name);
             tally.add(&record);
@@ -142,11 +143,11 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(probe: Probe, resolver: Resolver, records: mpsc::Sender<Record>) -> Result<Self, (Probe, Failure)> {
+    fn new(probe: Probe, resolver: Resolver, records: mpsc::Sender<Record>) -> Result<Self, Box<(Probe, Failure)>> {
         let client = match &probe.kind {
             ProbeKind::Http(http) => match HttpClient::new(http.clone(), resolver.clone()) {
                 Ok(client) => Some(Arc::new(client)),
-                Err(failure) => return Err((probe, failure)),
+                Err(failure) => return Err(Box::new((probe, failure))),
             },
             _ => None,
         };

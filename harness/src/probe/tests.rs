@@ -170,7 +170,8 @@ async fn connections_are_reused_only_when_told_so() {
     let address = listen(answer_always).await;
     let schedule = Schedule::Sequence { times: 4, gap: Micros::ZERO, concurrency: 1 };
     let (records, summary) = run(http(&address, Connection::Reuse, schedule.clone())).await;
-    let uses: Vec<_> = records.iter().map(|record| record.connection.clone().unwrap()).map(|used| (used.id, used.requests_before)).collect();
+    let uses: Vec<_> =
+        records.iter().map(|record| record.connection.clone().unwrap()).map(|used| (used.id, used.requests_before)).collect();
     assert_eq!(uses, [(0, 0), (0, 1), (0, 2), (0, 3)]);
     assert_eq!((summary.connections, summary.results["200"]), (1, 4));
     let (_, summary) = run(http(&address, Connection::New, schedule)).await;
@@ -184,7 +185,8 @@ async fn a_connection_closed_by_its_response_is_not_used_again() {
         stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await.unwrap();
     })
     .await;
-    let (records, summary) = run(http(&address, Connection::Reuse, Schedule::Sequence { times: 3, gap: Micros::ZERO, concurrency: 1 })).await;
+    let (records, summary) =
+        run(http(&address, Connection::Reuse, Schedule::Sequence { times: 3, gap: Micros::ZERO, concurrency: 1 })).await;
     assert!(records.iter().all(|record| record.status == Some(200)));
     assert_eq!(summary.connections, 3);
 }

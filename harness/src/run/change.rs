@@ -17,7 +17,12 @@ pub const LOSS_ANNOTATION: &str = "gatelab.dev/link-loss";
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 
 /// Makes the change; returns what was done, for people. `now` tells which nodes run which pods.
-pub async fn make(kubernetes: &Kubernetes, change: &PlannedChange, namespace: &str, now: &Snapshot) -> Result<Vec<String>, KubernetesError> {
+pub async fn make(
+    kubernetes: &Kubernetes,
+    change: &PlannedChange,
+    namespace: &str,
+    now: &Snapshot,
+) -> Result<Vec<String>, KubernetesError> {
     let mut done = Vec::new();
     for manifest in &change.apply {
         kubernetes.apply(manifest, namespace).await?;
@@ -46,7 +51,9 @@ pub async fn make(kubernetes: &Kubernetes, change: &PlannedChange, namespace: &s
 
 /// Sets the link of every node.
 pub async fn set_all_links(
-    kubernetes: &Kubernetes, latency: Option<std::time::Duration>, loss: Option<f64>,
+    kubernetes: &Kubernetes,
+    latency: Option<std::time::Duration>,
+    loss: Option<f64>,
 ) -> Result<Vec<String>, KubernetesError> {
     if latency.is_none() && loss.is_none() {
         return Ok(Vec::new());
@@ -71,7 +78,10 @@ async fn set_links(kubernetes: &Kubernetes, link: &PlannedLink, namespace: &str,
 }
 
 async fn set_link(
-    kubernetes: &Kubernetes, node: &str, latency: Option<std::time::Duration>, loss: Option<f64>,
+    kubernetes: &Kubernetes,
+    node: &str,
+    latency: Option<std::time::Duration>,
+    loss: Option<f64>,
 ) -> Result<String, KubernetesError> {
     let mut annotations = serde_json::Map::new();
     if let Some(latency) = latency {
@@ -88,9 +98,8 @@ async fn set_link(
 
 /// `Kind/name` of a kind that Kubernetes itself defines.
 pub fn reference(name: &ObjectName, namespace: &str) -> Result<ObjectRef, KubernetesError> {
-    let api_version = api_version(&name.kind).ok_or_else(|| KubernetesError::Manifest {
-        detail: format!("`{name}`: the lab knows no kind {} by its name alone", name.kind),
-    })?;
+    let api_version = api_version(&name.kind)
+        .ok_or_else(|| KubernetesError::Manifest { detail: format!("`{name}`: the lab knows no kind {} by its name alone", name.kind) })?;
     let object = name.name.clone().ok_or_else(|| KubernetesError::Manifest { detail: format!("`{name}` names no object") })?;
     Ok(ObjectRef {
         api_version: api_version.into(),
@@ -103,7 +112,15 @@ pub fn reference(name: &ObjectName, namespace: &str) -> Result<ObjectRef, Kubern
 /// The version in which a built-in kind is served by every supported Kubernetes.
 pub fn api_version(kind: &str) -> Option<&'static str> {
     Some(match kind {
-        "Pod" | "Service" | "ConfigMap" | "Secret" | "Node" | "Namespace" | "Event" | "Endpoints" | "ServiceAccount"
+        "Pod"
+        | "Service"
+        | "ConfigMap"
+        | "Secret"
+        | "Node"
+        | "Namespace"
+        | "Event"
+        | "Endpoints"
+        | "ServiceAccount"
         | "PersistentVolumeClaim" => "v1",
         "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" => "apps/v1",
         "EndpointSlice" => "discovery.k8s.io/v1",
@@ -115,4 +132,3 @@ pub fn api_version(kind: &str) -> Option<&'static str> {
         _ => return None,
     })
 }
-

@@ -147,7 +147,11 @@ impl Lab {
         let snapshot = self.mirror.snapshot();
         let service = snapshot.get("Service", GATEWAY_NAMESPACE, GATEWAY_SERVICE)?;
         let annotation = service["metadata"]["annotations"]["gatelab.dev/host-address"].as_str()?;
-        annotation.split(',').filter_map(|entry| entry.split_once('=')).find(|(name, _)| *name == port).map(|(_, address)| address.to_owned())
+        annotation
+            .split(',')
+            .filter_map(|entry| entry.split_once('='))
+            .find(|(name, _)| *name == port)
+            .map(|(_, address)| address.to_owned())
     }
 
     pub fn kubeconfig(&self) -> &std::path::Path {
@@ -228,4 +232,3 @@ fn client_manifests(node_selector: &BTreeMap<String, String>) -> [Value; 2] {
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
-

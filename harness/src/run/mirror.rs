@@ -28,6 +28,7 @@ const KINDS: &[(&str, &str, &str)] = &[
     ("apps/v1", "Deployment", "deployments"),
     ("discovery.k8s.io/v1", "EndpointSlice", "endpointslices"),
     ("networking.k8s.io/v1", "Ingress", "ingresses"),
+    ("networking.k8s.io/v1", "IngressClass", "ingressclasses"),
     ("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
 ];
 
@@ -129,7 +130,10 @@ impl Mirror {
     /// # Errors
     /// `NotReached` with the last thing that was still pending.
     pub async fn wait(
-        &self, within: Duration, what: &str, mut pending: impl FnMut(&Self) -> Option<String>,
+        &self,
+        within: Duration,
+        what: &str,
+        mut pending: impl FnMut(&Self) -> Option<String>,
     ) -> Result<(), KubernetesError> {
         let mut changed = self.changed.clone();
         let deadline = tokio::time::Instant::now() + within;
@@ -151,7 +155,11 @@ impl Mirror {
 }
 
 async fn follow(
-    api: Api<DynamicObject>, api_version: &'static str, kind: &'static str, state: Arc<Mutex<State>>, notify: Arc<watch::Sender<u64>>,
+    api: Api<DynamicObject>,
+    api_version: &'static str,
+    kind: &'static str,
+    state: Arc<Mutex<State>>,
+    notify: Arc<watch::Sender<u64>>,
 ) {
     let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()));
     let mut listed: BTreeMap<Key, Arc<Value>> = BTreeMap::new();

@@ -144,7 +144,11 @@ impl Stage<'_> {
     }
 
     async fn drive(
-        &self, from: ExecTarget, probes: Vec<Probe>, lines: mpsc::Sender<Line>, mut stopped: watch::Receiver<bool>,
+        &self,
+        from: ExecTarget,
+        probes: Vec<Probe>,
+        lines: mpsc::Sender<Line>,
+        mut stopped: watch::Receiver<bool>,
     ) -> Result<(), RunError> {
         let mut probing = Probing::start(&self.lab.kubernetes, &from, probes).await?;
         let mut told_to_stop = false;
@@ -184,9 +188,8 @@ impl Stage<'_> {
             let pod_name = pod["metadata"]["name"].as_str().unwrap_or_default();
             name.name.as_deref().is_some_and(|wanted| pod_name == wanted || pod_name.starts_with(&format!("{wanted}-")))
         });
-        pod.and_then(crate::hop::test::exec_target).ok_or_else(|| {
-            RunError::Plan(format!("a probe is to be sent from {name}, and no such pod with the lab's executable runs"))
-        })
+        pod.and_then(crate::hop::test::exec_target)
+            .ok_or_else(|| RunError::Plan(format!("a probe is to be sent from {name}, and no such pod with the lab's executable runs")))
     }
 
     /// Tries the hops of the first probe's request.
@@ -194,7 +197,8 @@ impl Stage<'_> {
         let Some(probe) = self.plan.probes.iter().flatten().next() else { return Ok(Vec::new()) };
         let gateway = self.lab.gateway_address(probe.send.tls).await?;
         let settings = &self.plan.settings;
-        let read_timeout = settings.get("read-timeout").and_then(Value::as_str).and_then(|text| crate::scenario::time::parse_duration(text).ok());
+        let read_timeout =
+            settings.get("read-timeout").and_then(Value::as_str).and_then(|text| crate::scenario::time::parse_duration(text).ok());
         let snapshot = self.lab.mirror.snapshot();
         let test = HopTest {
             kubernetes: &self.lab.kubernetes,
@@ -239,4 +243,3 @@ async fn until_true(flag: &mut watch::Receiver<bool>) -> bool {
 fn is_good(record: &Record) -> bool {
     record.outcome == Outcome::Answered && record.status.is_some_and(|status| status < 500)
 }
-

@@ -113,7 +113,12 @@ impl Session {
     }
 
     async fn one(
-        &self, id: RunId, plan: usize, slots: Arc<Semaphore>, events: mpsc::UnboundedSender<Event>, cancel: CancellationToken,
+        &self,
+        id: RunId,
+        plan: usize,
+        slots: Arc<Semaphore>,
+        events: mpsc::UnboundedSender<Event>,
+        cancel: CancellationToken,
     ) -> Ended {
         let nothing = Ended { hopeless: None };
         let slot = tokio::select! {
@@ -147,9 +152,10 @@ impl Session {
     fn order(&self) -> Vec<(RunId, usize)> {
         let mut order: Vec<(RunId, usize)> = (1..=self.repeat.max(1))
             .flat_map(|repeat| {
-                self.plans.iter().enumerate().map(move |(index, plan)| {
-                    (RunId { scenario: plan.scenario.clone(), gateway: plan.gateway.clone(), repeat }, index)
-                })
+                self.plans
+                    .iter()
+                    .enumerate()
+                    .map(move |(index, plan)| (RunId { scenario: plan.scenario.clone(), gateway: plan.gateway.clone(), repeat }, index))
             })
             .collect();
         order.shuffle(&mut StdRng::seed_from_u64(self.seed));

@@ -14,7 +14,11 @@ use crate::scenario::plan::PlannedSettle;
 /// Waits for everything that `settle` asks for. `met`: whether the objects show what `settle.until` says; `None` when they
 /// do, else what is missing.
 pub async fn wait(
-    kubernetes: &Kubernetes, mirror: &Mirror, settle: &PlannedSettle, quiet: Duration, met: impl Fn(&Snapshot) -> Option<String>,
+    kubernetes: &Kubernetes,
+    mirror: &Mirror,
+    settle: &PlannedSettle,
+    quiet: Duration,
+    met: impl Fn(&Snapshot) -> Option<String>,
 ) -> Result<(), KubernetesError> {
     let deadline = Instant::now() + settle.within;
     let left = || deadline.saturating_duration_since(Instant::now());
@@ -69,7 +73,8 @@ pub fn rollouts_pending(snapshot: &Snapshot) -> Option<String> {
 /// What a pod says about why it does not run; the usual reason that a rollout hangs.
 fn blocked_pod(snapshot: &Snapshot) -> Option<String> {
     snapshot.of_kind("Pod", None).find_map(|pod| {
-        let reason = waiting_reason(pod).filter(|reason| !reason.starts_with("ContainerCreating") && !reason.starts_with("PodInitializing"))?;
+        let reason =
+            waiting_reason(pod).filter(|reason| !reason.starts_with("ContainerCreating") && !reason.starts_with("PodInitializing"))?;
         Some(format!("Pod {}: {reason}", pod.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("?")))
     })
 }

@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::mirror::{Mirror, Snapshot};
-use crate::kubernetes::{ExecTarget, Kubernetes, KubernetesError};
+use super::mirror::{Key, Mirror, Snapshot};
 use crate::kubernetes::rollout::{pod_ready, terminating};
+use crate::kubernetes::{ExecTarget, Kubernetes, KubernetesError};
 
 /// Pause between two questions; each is a process started in the gateway's pod.
 const ASK_AGAIN: Duration = Duration::from_millis(40);
@@ -55,12 +55,12 @@ pub async fn ask(kubernetes: &Kubernetes, pod: &ExecTarget) -> Result<AgentStatu
 /// Waits until every gateway pod runs a configuration made from the live objects.
 pub async fn wait(kubernetes: &Kubernetes, mirror: &Mirror, within: Duration) -> Result<(), KubernetesError> {
     let deadline = Instant::now() + within;
-    let mut last = "no gateway pod is ready".to_owned();
+    let mut last;
     loop {
         // Taken before asking: an object that changes meanwhile makes the answer look old, never new.
         let snapshot = mirror.snapshot();
         let pods = gateway_pods(&snapshot);
-        let mut behind = (!pods.is_empty()).then_some(None).unwrap_or(Some(last.clone()));
+        let mut behind = if pods.is_empty() { Some("no gateway pod is ready".to_owned()) } else { None };
         for pod in &pods {
             let status = match ask(kubernetes, pod).await {
                 Ok(status) => status,
@@ -92,19 +92,24 @@ pub async fn wait(kubernetes: &Kubernetes, mirror: &Mirror, within: Duration) ->
 
 /// The first object whose live version the running configuration does not show.
 pub fn difference(snapshot: &Snapshot, status: &AgentStatus) -> Option<String> {
-    let live: BTreeMap<String, &str> = snapshot
-        .all()
-        .filter_map(|(key, object)| Some((format!("{}/{}/{}", key.0, key.1, key.2), object.pointer("/metadata/resourceVersion")?.as_str()?)))
-        .collect();
+    let live: BTreeMap<String, &str> =
+        snapshot.all().filter_map(|(key, object)| Some((name_of(key), object.pointer("/metadata/resourceVersion")?.as_str()?))).collect();
     for (name, applied) in &status.applied {
         match live.get(name) {
             Some(version) if version == applied => {}
-            Some(version) => return Some(format!("{name} is at resourceVersion {version}, the gateway shows {applied}{}", trouble(status))),
+            Some(version) => {
+                return Some(format!("{name} is at resourceVersion {version}, the gateway shows {applied}{}", trouble(status)));
+            }
             None => return Some(format!("{name} is gone, the gateway still shows it{}", trouble(status))),
         }
     }
     let missing = wanted(snapshot).into_iter().find(|name| live.contains_key(name) && !status.applied.contains_key(name));
     missing.map(|name| format!("{name} is not in the gateway's configuration yet{}", trouble(status)))
+}
+
+/// As the agent writes it: `Service/shop/shop`, `IngressClass/gateway`.
+fn name_of((kind, namespace, name): &Key) -> String {
+    if namespace.is_empty() { format!("{kind}/{name}") } else { format!("{kind}/{namespace}/{name}") }
 }
 
 fn trouble(status: &AgentStatus) -> String {
@@ -159,7 +164,9 @@ mod tests {
         ingress["spec"] = json!({ "rules": [{ "http": { "paths": [{ "backend": { "service": { "name": "shop" } } }] } }] });
         let mut slice = object("EndpointSlice", "shop", "shop-1", "5");
         slice["metadata"]["labels"] = json!({ "kubernetes.io/service-name": "shop" });
-        Snapshot::from_objects([ingress, slice, object("Service", "shop", "shop", "4"), object("ConfigMap", "gateway", "gateway-settings", "2")])
+        let class = json!({ "kind": "IngressClass", "metadata": { "name": "gateway", "resourceVersion": "1" } });
+        let settings = object("ConfigMap", "gateway", "gateway-settings", "2");
+        Snapshot::from_objects([ingress, slice, object("Service", "shop", "shop", "4"), settings, class])
     }
 
     fn status(changes: &[(&str, Option<&str>)]) -> AgentStatus {
@@ -168,6 +175,7 @@ mod tests {
             ("EndpointSlice/shop/shop-1", "5"),
             ("Service/shop/shop", "4"),
             ("ConfigMap/gateway/gateway-settings", "2"),
+            ("IngressClass/gateway", "1"),
         ]
         .into_iter()
         .map(|(name, version)| (name.to_owned(), version.to_owned()))
@@ -187,5 +195,6 @@ mod tests {
         assert!(difference(&world(), &status(&[("EndpointSlice/shop/shop-1", Some("4"))])).unwrap().contains("EndpointSlice"));
         assert!(difference(&world(), &status(&[("EndpointSlice/shop/shop-1", None)])).unwrap().contains("not in the gateway's"));
         assert!(difference(&world(), &status(&[("Service/shop/old", Some("1"))])).unwrap().contains("is gone"));
+        assert!(difference(&world(), &status(&[("IngressClass/gateway", Some("9"))])).unwrap().contains("IngressClass"));
     }
 }

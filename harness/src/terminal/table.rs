@@ -22,7 +22,9 @@ pub fn verdict_word(verdict: &Verdict) -> String {
 
 /// The table of a session's finished runs, and below it the reasons of those that were not proven.
 pub fn summary(events: &[Event]) -> String {
-    let mut cells: BTreeMap<String, BTreeMap<String, Vec<(&Verdict, u64)>>> = BTreeMap::new();
+    /// By gateway.
+    type Cells<'a> = BTreeMap<String, Vec<(&'a Verdict, u64)>>;
+    let mut cells: BTreeMap<String, Cells<'_>> = BTreeMap::new();
     let mut gateways = BTreeSet::new();
     for event in events {
         if let (Some(run), EventKind::RunFinished { verdict, took_ms, .. }) = (&event.run, &event.event) {
@@ -69,7 +71,7 @@ pub fn totals(events: &[Event]) -> String {
 }
 
 /// Runs with these verdicts, for the details that follow the table.
-pub fn runs_with<'a>(events: &'a [Event], wanted: impl Fn(&Verdict) -> bool) -> Vec<(&'a RunId, &'a Verdict)> {
+pub fn runs_with(events: &[Event], wanted: impl Fn(&Verdict) -> bool) -> Vec<(&RunId, &Verdict)> {
     events
         .iter()
         .filter_map(|event| match (&event.run, &event.event) {
