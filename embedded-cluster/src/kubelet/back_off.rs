@@ -59,13 +59,13 @@ impl BackOff {
 mod tests {
     use super::*;
 
-    fn waits(back_off: &mut BackOff, runs: Duration, times: usize) -> Vec<u64> {
-        let mut now = Instant::now();
+    /// What a container waits that runs for so long each time.
+    fn waits(back_off: &mut BackOff, now: &mut Instant, runs: Duration, times: usize) -> Vec<u64> {
         (0..times)
             .map(|_| {
-                now += runs;
-                let wait = back_off.next(now);
-                now += wait;
+                *now += runs;
+                let wait = back_off.next(*now);
+                *now += wait;
                 wait.as_secs()
             })
             .collect()
@@ -73,16 +73,16 @@ mod tests {
 
     #[test]
     fn doubles_from_ten_seconds_to_five_minutes() {
-        let mut back_off = BackOff::new(BackOffLimits::default());
-        assert_eq!(waits(&mut back_off, Duration::from_secs(1), 9), [0, 10, 20, 40, 80, 160, 300, 300, 300]);
+        let (mut back_off, mut now) = (BackOff::new(BackOffLimits::default()), Instant::now());
+        assert_eq!(waits(&mut back_off, &mut now, Duration::from_secs(1), 9), [0, 10, 20, 40, 80, 160, 300, 300, 300]);
     }
 
     #[test]
     fn forgets_after_ten_good_minutes() {
-        let mut back_off = BackOff::new(BackOffLimits::default());
-        waits(&mut back_off, Duration::from_secs(1), 4);
-        assert_eq!(waits(&mut back_off, Duration::from_secs(601), 1), [0]);
-        assert_eq!(waits(&mut back_off, Duration::from_secs(599), 1), [10]);
+        let (mut back_off, mut now) = (BackOff::new(BackOffLimits::default()), Instant::now());
+        waits(&mut back_off, &mut now, Duration::from_secs(1), 4);
+        assert_eq!(waits(&mut back_off, &mut now, Duration::from_secs(601), 1), [0]);
+        assert_eq!(waits(&mut back_off, &mut now, Duration::from_secs(599), 1), [10]);
     }
 
     #[test]

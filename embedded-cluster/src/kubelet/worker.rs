@@ -842,3 +842,8 @@ async fn sleep_until(at: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod fake_runtime;
+#[cfg(test)]
+mod tests;
