@@ -6,6 +6,8 @@ use super::arguments::ReportArgs;
 use super::exit::Exit;
 use super::failure::Failure;
 use crate::events::{Event, EventReader};
+use crate::report;
+use crate::report;
 use crate::terminal::{Screen, table};
 
 pub fn run(args: &ReportArgs, screen: &Screen) -> Result<Exit, Failure> {
@@ -29,9 +31,10 @@ pub fn run(args: &ReportArgs, screen: &Screen) -> Result<Exit, Failure> {
 }
 
 /// Writes every report into the folder; returns the JSON one.
-pub fn write(_folder: &Path, events: &[Event]) -> Result<String, Failure> {
-    // Wired to `crate::report` as soon as that renders.
-    serde_json::to_string(events).map_err(|error| unwritable(&error))
+pub fn write(folder: &Path, events: &[Event]) -> Result<String, Failure> {
+    let report = report::build::report(events);
+    report::write(folder, &report).map_err(|error| unwritable(&error))?;
+    report::json::render(&report).map_err(|error| unwritable(&error))
 }
 
 fn unwritable(error: &(dyn std::error::Error + 'static)) -> Failure {
