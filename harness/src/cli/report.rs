@@ -7,7 +7,6 @@ use super::exit::Exit;
 use super::failure::Failure;
 use crate::events::{Event, EventReader};
 use crate::report;
-use crate::report;
 use crate::terminal::{Screen, table};
 
 pub fn run(args: &ReportArgs, screen: &Screen) -> Result<Exit, Failure> {
