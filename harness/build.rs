@@ -29,7 +29,10 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
         if path.is_dir() {
             println!("cargo::rerun-if-changed={}", path.display());
             collect(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "pem" || extension == "md") {
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "pem" || extension == "md")
+        {
             files.push(path);
         }
     }

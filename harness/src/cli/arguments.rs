@@ -8,7 +8,14 @@ use super::exit;
 
 /// Reproduces Kubernetes 502/503/504s on purpose: real gateways, one fault at a time, proven healthy before and after.
 #[derive(Debug, Parser)]
-#[command(name = "gatelab", version, propagate_version = true, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "gatelab",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -246,8 +253,11 @@ mod tests {
         let mut command = Cli::command().term_width(100);
         command.build();
         insta::assert_snapshot!("help", command.render_long_help());
-        let names: Vec<String> =
-            command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help").map(|sub| sub.get_name().to_owned()).collect();
+        let names: Vec<String> = command
+            .get_subcommands()
+            .filter(|sub| !sub.is_hide_set() && sub.get_name() != "help")
+            .map(|sub| sub.get_name().to_owned())
+            .collect();
         assert!(!names.iter().any(|name| name == "backend"), "container commands stay out of sight");
         for name in names {
             let sub = command.find_subcommand_mut(&name).expect("just listed");

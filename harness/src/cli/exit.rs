@@ -63,16 +63,8 @@ mod tests {
 
     #[test]
     fn the_table_names_every_code_once() {
-        let all = [
-            Exit::Success,
-            Exit::Unexpected,
-            Exit::Usage,
-            Exit::Void,
-            Exit::Skipped,
-            Exit::Environment,
-            Exit::Output,
-            Exit::Interrupted,
-        ];
+        let all =
+            [Exit::Success, Exit::Unexpected, Exit::Usage, Exit::Void, Exit::Skipped, Exit::Environment, Exit::Output, Exit::Interrupted];
         let documented: Vec<u8> = TABLE.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
         assert_eq!(documented, all.map(Exit::code));
     }

@@ -77,9 +77,7 @@ fn found() -> Result<Vec<Option<GatewayBuild>>, Failure> {
 }
 
 /// Finds gateways, or fetches them; what happens is told as events.
-pub async fn fetch(
-    kinds: &[GatewayKind], cancel: &CancellationToken, mut tell: impl FnMut(&Event),
-) -> Result<Vec<GatewayBuild>, Failure> {
+pub async fn fetch(kinds: &[GatewayKind], cancel: &CancellationToken, mut tell: impl FnMut(&Event)) -> Result<Vec<GatewayBuild>, Failure> {
     let mut builds = Vec::new();
     for kind in kinds.iter().copied() {
         let search = Search::from_environment().map_err(|error| unfetchable(&error))?;

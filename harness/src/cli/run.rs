@@ -92,7 +92,8 @@ pub fn needed(plans: &[Plan], kinds: &[GatewayKind]) -> Vec<GatewayKind> {
 
 /// Made at once, so that a folder that cannot be written is told before anything runs.
 fn out_folder(args: &RunArgs) -> Result<PathBuf, Failure> {
-    let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("gatelab-out").join(Zoned::now().strftime("%Y-%m-%dT%H-%M-%S").to_string()));
+    let folder =
+        args.out.clone().unwrap_or_else(|| PathBuf::from("gatelab-out").join(Zoned::now().strftime("%Y-%m-%dT%H-%M-%S").to_string()));
     session::is_writable(&folder).map_err(|error| {
         Failure::new(Exit::Output, format!("cannot write results to {}: {error}", folder.display()))
             .hint("choose another folder with --out, or make room on the disk")

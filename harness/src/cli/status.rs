@@ -51,7 +51,8 @@ struct ProbeStatus {
 pub async fn run(args: &StatusArgs, global: &Global, screen: &Arc<Screen>) -> Result<Exit, Failure> {
     let record = labs::find(args.name.as_deref())?;
     let note = labs::read_note(&record.name).ok_or_else(|| {
-        Failure::environment(format!("what lab `{}` was made for is not known", record.name)).hint("labs made by `gatelab up` have a status")
+        Failure::environment(format!("what lab `{}` was made for is not known", record.name))
+            .hint("labs made by `gatelab up` have a status")
     })?;
     let plan = plan(&note, global)?;
     let cancel = interrupt::token(screen, "the lab stays up")?;

@@ -49,15 +49,18 @@ pub async fn run(args: &UpArgs, global: &Global, screen: &Arc<Screen>) -> Result
     };
     let (lab, answered) = {
         let mut bringing_up = std::pin::pin!(bring_up(&request, args.phase, &emit));
-        view.handle(&Event::of_run(&id, EventKind::RunStarted {
-            title: plan.title.clone(),
-            level: plan.level.clone(),
-            tags: plan.tags.clone(),
-            provider: "embedded".into(),
-            gateway_version: builds[0].version.clone(),
-            control: crate::events::Control::Full,
-            real_time: args.real_time,
-        }));
+        view.handle(&Event::of_run(
+            &id,
+            EventKind::RunStarted {
+                title: plan.title.clone(),
+                level: plan.level.clone(),
+                tags: plan.tags.clone(),
+                provider: "embedded".into(),
+                gateway_version: builds[0].version.clone(),
+                control: crate::events::Control::Full,
+                real_time: args.real_time,
+            },
+        ));
         let result = loop {
             tokio::select! {
                 Some(event) = events.recv() => view.handle(&event),
@@ -109,7 +112,11 @@ fn tell(args: &UpArgs, plan: &Plan, lab: &Lab, answered: bool, screen: &Screen) 
     screen.data(&lab.kubeconfig().display().to_string());
     screen.note(&format!("lab `{}` is up: kubectl --kubeconfig \"$(gatelab kubeconfig {})\" get pods -A", args.name, args.name));
     if let (Some(address), Some(probe)) = (lab.host_address("http"), plan.probes.iter().flatten().next()) {
-        screen.note(&format!("the gateway answers on this machine: curl -i -H 'Host: {}' http://{address}{}", probe.send.authority(), probe.send.target));
+        screen.note(&format!(
+            "the gateway answers on this machine: curl -i -H 'Host: {}' http://{address}{}",
+            probe.send.authority(),
+            probe.send.target
+        ));
     }
     screen.hint(&format!("`gatelab status {}` sends the probes, `gatelab down {}` takes the lab away", args.name, args.name));
 }

@@ -26,7 +26,11 @@ fn kernel() -> Vec<Check> {
     let attempts = match namespaces::attempts() {
         Ok(attempts) => attempts,
         Err(error) => {
-            return vec![Check::missing("user namespaces", format!("the trial could not be started: {error}"), "run gatelab from a file that can be executed")];
+            return vec![Check::missing(
+                "user namespaces",
+                format!("the trial could not be started: {error}"),
+                "run gatelab from a file that can be executed",
+            )];
         }
     };
     attempts
@@ -51,7 +55,9 @@ fn describe(feature: Feature) -> Description {
         }),
         Feature::Veth => ("veth", "a pair was made", || "load the kernel module: `sudo modprobe veth`".into()),
         Feature::PacketSocket => ("AF_PACKET", "a socket was opened", || "load the kernel module: `sudo modprobe af_packet`".into()),
-        Feature::Nftables => ("nftables", "the kernel answered", || "load the kernel modules: `sudo modprobe nf_tables nft_nat nft_masq nft_reject_inet`".into()),
+        Feature::Nftables => ("nftables", "the kernel answered", || {
+            "load the kernel modules: `sudo modprobe nf_tables nft_nat nft_masq nft_reject_inet`".into()
+        }),
     }
 }
 
@@ -59,7 +65,8 @@ fn describe(feature: Feature) -> Description {
 fn user_namespace_advice() -> String {
     let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).ok();
     if read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").as_deref() == Some("1") {
-        return "AppArmor restricts them (Ubuntu 24.04): `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`, or run as root".into();
+        return "AppArmor restricts them (Ubuntu 24.04): `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`, or run as root"
+            .into();
     }
     if read("/proc/sys/kernel/unprivileged_userns_clone").as_deref() == Some("0") {
         return "`sudo sysctl kernel.unprivileged_userns_clone=1`, or run as root".into();
@@ -105,9 +112,11 @@ fn gateways_found() -> Vec<Check> {
         .into_iter()
         .map(|kind| match find(kind, &search) {
             Ok(Some(build)) => Check::ok(kind.name(), format!("{} at {}", build.version, build.binary.display())),
-            Ok(None) => {
-                Check::optional(kind.name(), "not here yet", "it is fetched when it is first needed; `gatelab gateways install` does it now")
-            }
+            Ok(None) => Check::optional(
+                kind.name(),
+                "not here yet",
+                "it is fetched when it is first needed; `gatelab gateways install` does it now",
+            ),
             Err(error) => Check::missing(kind.name(), error.to_string(), "remove the broken one, or name another"),
         })
         .collect()

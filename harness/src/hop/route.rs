@@ -29,8 +29,7 @@ pub struct Route {
 /// Finds the way of a request; an error says at which object it ends.
 pub fn find(snapshot: &Snapshot, host: &str, target: &str, tls_by_default: bool) -> Result<Route, String> {
     let path = target.split('?').next().unwrap_or("/");
-    let (ingress, backend) =
-        best_rule(snapshot, host, path).ok_or_else(|| format!("no Ingress has a rule for {host}{path}"))?;
+    let (ingress, backend) = best_rule(snapshot, host, path).ok_or_else(|| format!("no Ingress has a rule for {host}{path}"))?;
     let namespace = text(ingress, "/metadata/namespace");
     let service = backend.pointer("/service/name").and_then(Value::as_str).ok_or("the Ingress rule names no Service")?.to_owned();
     let mut route = Route {

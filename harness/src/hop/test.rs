@@ -224,7 +224,8 @@ fn app_pods<'a>(snapshot: &'a Snapshot, namespace: &'a str) -> impl Iterator<Ite
 }
 
 fn selected_pods<'a>(snapshot: &'a Snapshot, route: &Route) -> Vec<&'a Value> {
-    let Some(selector) = snapshot.get("Service", &route.namespace, &route.service).and_then(|service| service.pointer("/spec/selector")?.as_object())
+    let Some(selector) =
+        snapshot.get("Service", &route.namespace, &route.service).and_then(|service| service.pointer("/spec/selector")?.as_object())
     else {
         return Vec::new();
     };
@@ -260,7 +261,8 @@ fn listening_port(pod: &Value, route: &Route) -> Option<u16> {
         .flatten()
         .filter_map(|port| port["containerPort"].as_u64().and_then(|port| u16::try_from(port).ok()))
         .collect();
-    let wanted = route.ready.iter().find(|endpoint| endpoint.pod.as_deref() == pod["metadata"]["name"].as_str()).map(|endpoint| endpoint.port);
+    let wanted =
+        route.ready.iter().find(|endpoint| endpoint.pod.as_deref() == pod["metadata"]["name"].as_str()).map(|endpoint| endpoint.port);
     wanted.filter(|port| declared.contains(port)).or(declared.first().copied())
 }
 
