@@ -6,6 +6,8 @@ use futures::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::upgrade::Socket;
 
@@ -44,6 +46,9 @@ async fn write(mut sink: SplitSink<Socket, Message>, mut messages: mpsc::Receive
             return;
         }
     }
+    // Go clients take a close without a status code (1005) for an error.
+    let end = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+    let _ = sink.send(Message::Close(Some(end))).await;
     let _ = sink.close().await;
 }
 
