@@ -1,6 +1,12 @@
 //! Server-side tables: what `kubectl get` prints.
 
 mod columns;
+mod custom;
+mod network;
+mod others;
+mod pods;
+mod text;
+mod workloads;
 
 use std::sync::Arc;
 
