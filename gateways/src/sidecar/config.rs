@@ -70,6 +70,11 @@ pub(super) fn listeners(arguments: &SidecarArgs) -> String {
     response("listener.v3.Listener", [inbound, outbound])
 }
 
+/// What there is before the control plane has sent anything.
+pub(super) fn no_listeners() -> String {
+    response("listener.v3.Listener", [])
+}
+
 /// Asks the kernel for the destination from before the redirect (SO_ORIGINAL_DST).
 fn original_dst_filter() -> Value {
     json!({

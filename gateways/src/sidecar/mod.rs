@@ -148,7 +148,8 @@ impl Sidecar {
         let admin = Admin::new(arguments.state.join("admin-address"));
         // What an earlier Envoy of the same container left
         let _ = std::fs::remove_file(admin.address_file());
-        let _ = std::fs::remove_file(arguments.state.join(config::LDS));
+        // Envoy wants the file to be there, so it starts with no listeners in it
+        write_atomically(&arguments.state.join(config::LDS), &config::no_listeners()).map_err(start)?;
         let mut command = binary.command();
         command.arg("-c").arg(&bootstrap).args(envoy::arguments(1)).arg("--admin-address-path").arg(admin.address_file());
         if let Termination::Drain(time) = arguments.terminate {
@@ -208,6 +209,78 @@ impl Sidecar {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn free_port() -> u16 {
+        std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    }
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        sidecar: SidecarArgs,
+    }
+
+    /// Status of `GET /healthz/ready`, 0 when nobody listens.
+    async fn health(port: u16) -> u16 {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let Ok(mut stream) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await else { return 0 };
+        stream.write_all(b"GET /healthz/ready HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn listeners_come_with_the_configuration_and_go_with_the_end() {
+        use clap::Parser;
+
+        use crate::fetch::{Search, install};
+        let build = match Search::from_environment().and_then(|search| install(GatewayKind::Envoy, &search, &|_| ())) {
+            Ok(build) => build,
+            Err(error) => {
+                eprintln!("skipped: no envoy on this machine: {error}");
+                return;
+            }
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let configured = folder.path().join("configured");
+        let [inbound, outbound, health_port] = [(); 3].map(|()| free_port());
+        let line = format!(
+            "sidecar --binary {} --state {} --inbound-port {inbound} --outbound-port {outbound} --health-port {health_port} --admin-port 0 \
+             --mark 0 --configured-by {} --terminate drain:100ms",
+            build.binary.display(),
+            folder.path().display(),
+            configured.display()
+        );
+        let arguments = Line::parse_from(line.split_whitespace()).sidecar;
+        let binary = Binary { path: build.binary, library_path: None, output: Some(folder.path().join("log")) };
+        let health_server = Health::serve(health_port).await.unwrap();
+        let mut sidecar = Sidecar::start(arguments, &binary).unwrap();
+        let listens = |port: u16| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+        {
+            let serving = sidecar.serve(&health_server);
+            tokio::pin!(serving);
+            tokio::select! {
+                error = &mut serving => panic!("{error}: {}", std::fs::read_to_string(folder.path().join("log")).unwrap()),
+                () = sleep(Duration::from_millis(700)) => {}
+            }
+            assert!(!listens(inbound) && !listens(outbound));
+            assert_eq!(health(health_port).await, 503);
+            std::fs::write(&configured, "").unwrap();
+            let ready = async {
+                while health(health_port).await != 200 {
+                    sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::select! {
+                error = &mut serving => panic!("{error}"),
+                outcome = tokio::time::timeout(Duration::from_secs(20), ready) => outcome.unwrap(),
+            }
+            assert!(listens(inbound) && listens(outbound));
+        }
+        sidecar.end().await;
+        assert!(!listens(inbound) && !listens(outbound));
+    }
 
     #[test]
     fn terminations() {
