@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use harness::scenario::{Catalogue, Problem};
+use harness::scenario::{Catalogue, Problem, Scale};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// As a terminal without colour shows it, with paths from the repository.
+/// As a terminal without colour shows it, with paths from the package's folder.
 fn render(problems: &[Problem]) -> String {
     let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_width(110);
     let mut text = String::new();
@@ -19,9 +19,87 @@ fn render(problems: &[Problem]) -> String {
     text.replace(&format!("{}/", env!("CARGO_MANIFEST_DIR")), "")
 }
 
+fn subfolders(path: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.join("scenario.yaml").is_file());
+    found.sort();
+    found
+}
+
 #[test]
 fn the_catalogue_has_no_mistake() {
     let (catalogue, problems) = Catalogue::load(&folder("../scenarios")).unwrap();
     assert!(problems.is_empty(), "{}", render(&problems));
     assert!(catalogue.ids().count() >= 9);
+}
+
+#[test]
+fn every_bad_file_is_told_apart() {
+    let folders = subfolders(&folder("tests/bad-scenarios"));
+    assert!(folders.len() > 40);
+    let mut settings = insta::Settings::clone_current();
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    for path in folders {
+        let (catalogue, problems) = Catalogue::load_path(&path).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(!problems.is_empty(), "{name}: no mistake was found");
+        assert_eq!(catalogue.ids().count(), 0, "{name}: a file with mistakes may not be run");
+        settings.set_snapshot_path(&path);
+        settings.bind(|| insta::assert_snapshot!("diagnostics", render(&problems)));
+    }
+}
+
+#[test]
+fn many_mistakes_are_told_at_once() {
+    let (_, problems) = Catalogue::load_path(&folder("tests/bad-scenarios/many-mistakes")).unwrap();
+    let lines: Vec<usize> = problems.iter().map(|problem| problem.position().0).collect();
+    assert!(problems.len() >= 9, "{}", render(&problems));
+    assert!(lines.is_sorted(), "in the order of the file: {lines:?}");
+}
+
+#[test]
+fn scenarios_that_look_alike_have_to_say_so() {
+    let (_, problems) = Catalogue::load(&folder("tests/bad-scenarios/_twins")).unwrap();
+    insta::assert_snapshot!(render(&problems));
+}
+
+#[test]
+fn every_plan_is_complete_on_both_scales() {
+    let (catalogue, _) = Catalogue::load(&folder("../scenarios")).unwrap();
+    for entry in catalogue.entries() {
+        for gateway in entry.scenario.gateways() {
+            for scale in [Scale::Lab, Scale::Production] {
+                let plan = entry.plan(gateway, scale);
+                let text = format!("{plan:?}");
+                let place = format!("{} on {gateway}", plan.scenario);
+                assert!(!text.contains("${"), "{place}: a time is not filled in");
+                for object in plan.app.iter().chain(&plan.fault.apply).chain(&plan.fault.patch) {
+                    let named = object["metadata"]["namespace"].is_string() || object["kind"] == "Namespace";
+                    assert!(named, "{place}: {object} has no namespace");
+                }
+                assert!(!plan.probes.is_empty() && !plan.fault.is_empty() && !plan.fix.is_empty(), "{place}");
+                let settings: Result<gateways::Settings, _> = serde_json::from_value(plan.settings.clone().into());
+                assert!(settings.is_ok(), "{place}: {settings:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn real_time_uses_the_production_values() {
+    let (catalogue, _) = Catalogue::load(&folder("../scenarios")).unwrap();
+    let entry = catalogue.get("slow-backend").unwrap();
+    let settings = |scale| entry.plan("nginx", scale).settings["read-timeout"].clone();
+    assert_eq!((settings(Scale::Lab), settings(Scale::Production)), ("1s".into(), "60s".into()));
+    let config = |scale| entry.plan("nginx", scale).fault.patch[0]["data"]["config.yaml"].as_str().unwrap().to_owned();
+    assert!(config(Scale::Lab).contains("latency: \"3s\""), "{}", config(Scale::Lab));
+    assert!(config(Scale::Production).contains("latency: \"90s\""));
+}
+
+#[test]
+fn an_unknown_scenario_gets_the_nearest_name() {
+    let (catalogue, _) = Catalogue::load(&folder("../scenarios")).unwrap();
+    let error = catalogue.get("wrong-targetport").unwrap_err();
+    assert_eq!(error.to_string(), "there is no scenario `wrong-targetport`; did you mean `wrong-target-port`?");
 }

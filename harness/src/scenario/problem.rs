@@ -61,6 +61,8 @@ pub struct Problem {
 pub enum Mistake {
     #[error("this is not YAML: {message}")]
     Syntax { message: String },
+    #[error("the key `{key}` is there twice")]
+    DuplicateKey { key: String },
     #[error("the file holds {found} documents")]
     Documents { found: usize },
     #[error("unknown key `{key}` in {element}")]
@@ -90,6 +92,7 @@ impl Mistake {
     pub fn code(&self) -> &'static str {
         match self {
             Mistake::Syntax { .. } => "scenario::syntax",
+            Mistake::DuplicateKey { .. } => "scenario::duplicate-key",
             Mistake::Documents { .. } => "scenario::documents",
             Mistake::UnknownKey { .. } => "scenario::unknown-key",
             Mistake::MissingKey { .. } => "scenario::missing-key",
@@ -107,6 +110,7 @@ impl Mistake {
     fn label(&self) -> String {
         match self {
             Mistake::Syntax { .. } => "here".to_owned(),
+            Mistake::DuplicateKey { .. } => "the second one".to_owned(),
             Mistake::Documents { .. } => "a scenario is one document".to_owned(),
             Mistake::UnknownKey { .. } => "not a key of this element".to_owned(),
             Mistake::MissingKey { key, .. } => format!("`{key}` belongs here"),
@@ -123,6 +127,8 @@ impl Mistake {
     fn help(&self) -> String {
         match self {
             Mistake::Syntax { .. } => "indent with spaces, two for each level; quote text that holds `: ` or `#`".to_owned(),
+            Mistake::DuplicateKey { .. } => "remove one of the two; which one counts would be a matter of luck".to_owned(),
+            Mistake::Documents { found: 0 } => "write a scenario; docs/scenario-format.md shows one".to_owned(),
             Mistake::Documents { .. } => "remove the `---` lines and what follows, or make a folder for each scenario".to_owned(),
             Mistake::UnknownKey { key, known, .. } => nearest_or_all(key, known),
             Mistake::MissingKey { key, .. } => format!("add `{key}: …`; docs/scenario-format.md shows what it holds"),
@@ -244,8 +250,16 @@ impl Problems {
     /// A file that the YAML parser gave up on.
     pub fn syntax(&mut self, error: &serde_saphyr::Error) {
         let span = error.location().map_or(Span::default(), super::yaml::span_of);
-        // Without its own snippet: the diagnostic shows the place.
-        self.add(span, Mistake::Syntax { message: error.without_snippet().to_string() });
+        let mistake = match error.without_snippet() {
+            serde_saphyr::Error::DuplicateMappingKey { key, .. } => Mistake::DuplicateKey { key: key.clone().unwrap_or_default() },
+            // Without its own snippet and place: the diagnostic shows both.
+            other => {
+                let text = other.to_string();
+                let message = text.split(" at line ").next().unwrap_or(&text).to_owned();
+                Mistake::Syntax { message }
+            }
+        };
+        self.add(span, mistake);
     }
 
     pub fn is_empty(&self) -> bool {
