@@ -20,8 +20,8 @@ use crate::handover::Channel;
 use crate::hostport;
 use crate::kubelet::{BackOffLimits, ClusterPods, Kubelet, KubeletSettings, NodeIdentity};
 use crate::network::{DataPlane, DataPlaneConfig};
-use crate::runtime::namespaces::{NamespaceRuntime, Reaper, RuntimeConfig};
-use crate::runtime::{ContainerRuntime, Images};
+
+use crate::runtime::{ContainerRuntime, Images, NamespaceRuntime, Reaper, RuntimeConfig};
 use crate::store::{Event, Store, Typed};
 
 /// Where the API server listens inside the cluster's network.

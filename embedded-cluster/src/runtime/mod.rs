@@ -10,3 +10,4 @@ pub use interface::{
     ContainerId, ContainerRuntime, ContainerSpec, ExecProcess, ExecSpec, ExitStatus, ImageInfo, Mount, RuntimeError, Sandbox, SandboxSpec,
     TerminalSize,
 };
+pub use namespaces::{NamespaceRuntime, Reaper, RuntimeConfig};

@@ -14,6 +14,6 @@ mod shim;
 mod terminal;
 mod usage;
 
-pub(crate) use reaper::Reaper;
-pub(crate) use runtime::{NamespaceRuntime, RuntimeConfig};
+pub use reaper::Reaper;
+pub use runtime::{NamespaceRuntime, RuntimeConfig};
 pub(crate) use shim::{SHIM_COMMAND, run as run_shim, take_channel};

@@ -24,7 +24,7 @@ pub(crate) struct Ended {
 
 /// Tells those who asked how their child ended.
 #[derive(Clone, Default)]
-pub(crate) struct Reaper(Arc<Mutex<HashMap<i32, oneshot::Sender<Ended>>>>);
+pub struct Reaper(Arc<Mutex<HashMap<i32, oneshot::Sender<Ended>>>>);
 
 impl Reaper {
     /// Starts reaping, for as long as the executor runs.
@@ -44,7 +44,7 @@ impl Reaper {
     }
 
     /// To be called before the process can be reaped, that is before it becomes a child of this one.
-    pub fn claim(&self, pid: i32) -> oneshot::Receiver<Ended> {
+    pub(super) fn claim(&self, pid: i32) -> oneshot::Receiver<Ended> {
         let (sender, receiver) = oneshot::channel();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(pid, sender);
         receiver

@@ -32,7 +32,7 @@ use crate::runtime::{
 /// How long the kernel may take to end killed containers before the pod's network is taken away under them.
 const KILL_WITHIN: Duration = Duration::from_secs(5);
 
-pub(crate) struct RuntimeConfig {
+pub struct RuntimeConfig {
     pub images: Images,
     /// This program, as every container sees it at `/gatelab`; also the shim.
     pub executable: PathBuf,
@@ -41,7 +41,7 @@ pub(crate) struct RuntimeConfig {
 }
 
 /// Starts containers as processes; needs to be in the process whose children they become.
-pub(crate) struct NamespaceRuntime {
+pub struct NamespaceRuntime {
     config: Arc<RuntimeConfig>,
     network: DataPlane,
     reaper: Reaper,
