@@ -5,12 +5,13 @@ use std::time::Duration;
 use serde::Serialize;
 
 /// The `log_format` that [`NginxAccess::parse`] reads. Up to `$req_id` it is ingress-nginx's `log-format-upstream` word for word
-/// (internal/ingress/controller/config/config.go); behind it come the request's host and the upstream's connect and header times.
+/// (internal/ingress/controller/config/config.go); behind it come the request's host, the upstream's connect and header
+/// times, and the connection's number, by which lines of the error log are joined to it.
 pub const LOG_FORMAT: &str = concat!(
     r#"$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent" "#,
     r#"$request_length $request_time [$proxy_upstream_name] [$proxy_alternative_upstream_name] $upstream_addr "#,
     r#"$upstream_response_length $upstream_response_time $upstream_status $req_id "#,
-    r#""$host" "$upstream_connect_time" "$upstream_header_time""#
+    r#""$host" "$upstream_connect_time" "$upstream_header_time" "$connection""#
 );
 
 /// One try at one upstream server (nginx logs a list of them where `proxy_next_upstream` made it try again).
@@ -53,6 +54,8 @@ pub struct NginxAccess {
     pub attempts: Vec<UpstreamAttempt>,
     pub request_id: Option<String>,
     pub host: Option<String>,
+    /// nginx's number of the client connection: `*17` in the error log. Unique among the workers, counted on over reloads.
+    pub connection: Option<u64>,
 }
 
 impl NginxAccess {
@@ -78,6 +81,7 @@ impl NginxAccess {
         let (host, rest) = quoted(rest)?;
         let (connect_times, rest) = quoted(rest)?;
         let (header_times, rest) = quoted(rest)?;
+        let (connection, rest) = quoted(rest)?;
         if !rest.is_empty() {
             return None;
         }
@@ -117,6 +121,7 @@ impl NginxAccess {
             attempts,
             request_id: present(request_id),
             host: present(&host),
+            connection: connection.parse().ok(),
             request,
         })
     }
@@ -177,7 +182,7 @@ mod tests {
     use super::*;
 
     /// Written by nginx 1.22.1.
-    const RETRIED: &str = r#"127.0.0.1 - - [21/Nov/2026:04:41:58 +0000] "GET / HTTP/1.1" 502 150 "-" "-" 96 0.001 [shop-shop-80] [] 127.0.0.1:36457, 127.0.0.1:36457, 127.0.0.1:36457 0, 0, 0 0.000, 0.000, 0.000 502, 502, 502 refused "shop.test" "-, -, -" "-, -, -""#;
+    const RETRIED: &str = r#"127.0.0.1 - - [21/Nov/2026:04:41:58 +0000] "GET / HTTP/1.1" 502 150 "-" "-" 96 0.001 [shop-shop-80] [] 127.0.0.1:36457, 127.0.0.1:36457, 127.0.0.1:36457 0, 0, 0 0.000, 0.000, 0.000 502, 502, 502 refused "shop.test" "-, -, -" "-, -, -" "7""#;
 
     #[test]
     fn a_retried_request() {
@@ -205,7 +210,7 @@ mod tests {
         fn lists_have_as_many_attempts_as_tries(tries in 1usize..5, separator in prop_oneof![Just(", "), Just(" : ")]) {
             let join = |value: &str| vec![value; tries].join(separator);
             let line = format!(
-                r#"10.0.0.1 - - [21/Nov/2026:04:41:58 +0000] "GET /a%20b HTTP/1.1" 200 5 "-" "curl/8" 90 0.010 [s-s-80] [] {} {} {} {} id-1 "shop.test" "{}" "{}""#,
+                r#"10.0.0.1 - - [21/Nov/2026:04:41:58 +0000] "GET /a%20b HTTP/1.1" 200 5 "-" "curl/8" 90 0.010 [s-s-80] [] {} {} {} {} id-1 "shop.test" "{}" "{}" "7""#,
                 join("10.0.0.2:80"), join("5"), join("0.004"), join("200"), join("0.001"), join("0.003")
             );
             let access = NginxAccess::parse(&line).unwrap();
