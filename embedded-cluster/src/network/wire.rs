@@ -347,7 +347,7 @@ mod tests {
         let (mut link, plugged) = link(Quality { latency: Duration::from_secs(60), loss: 0.0 });
         enter(&mut link, &plugged, 1);
         link.deliver(Instant::now());
-        assert_eq!(received(&plugged[1]), []);
+        assert_eq!(received(&plugged[1]), Vec::<u8>::new());
         link.deliver(Instant::now() + Duration::from_secs(61));
         assert_eq!(received(&plugged[1]), [1]);
         assert_eq!(link.queues[0].bytes, 0);
@@ -360,7 +360,7 @@ mod tests {
         link.quality = Quality::default();
         enter(&mut link, &plugged, 2);
         link.deliver(Instant::now());
-        assert_eq!(received(&plugged[1]), []);
+        assert_eq!(received(&plugged[1]), Vec::<u8>::new());
         link.deliver(Instant::now() + Duration::from_secs(61));
         assert_eq!(received(&plugged[1]), [1, 2]);
         enter(&mut link, &plugged, 3);
@@ -381,7 +381,7 @@ mod tests {
         for frame in 0..200 {
             enter(&mut link, &plugged, frame);
         }
-        assert_eq!(received(&plugged[1]), []);
+        assert_eq!(received(&plugged[1]), Vec::<u8>::new());
     }
 
     #[test]
