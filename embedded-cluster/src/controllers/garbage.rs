@@ -16,16 +16,6 @@ use crate::store::{DeleteOptions, Resource, Scope, Store, WatchEvent};
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
-/// Cluster-scoped resources that own things.
-const CLUSTER_SCOPED: &[(&str, &str)] = &[
-    ("", "namespaces"),
-    ("", "nodes"),
-    ("", "persistentvolumes"),
-    ("rbac.authorization.k8s.io", "clusterroles"),
-    ("networking.k8s.io", "ingressclasses"),
-    ("apiextensions.k8s.io", "customresourcedefinitions"),
-];
-
 /// Identifies an object in the graph.
 type Node = (usize, Key);
 
@@ -59,7 +49,7 @@ pub(super) async fn run(store: Store) {
             .map(|crd| stored(&crd.spec.group, &crd.spec.names.plural, Scope::Cluster));
         let resources = namespaced_resources(&definitions)
             .into_iter()
-            .chain(CLUSTER_SCOPED.iter().map(|(group, plural)| stored(group, plural, Scope::Cluster)))
+            .chain(crate::api::served_resources().filter(|resource| resource.scope == Scope::Cluster))
             .chain(custom_cluster_scoped)
             // Events refer to objects but are not owned by them.
             .filter(|resource| resource.plural != "events");

@@ -12,37 +12,20 @@ use crate::store::{DeleteOptions, Resource, Scope, Store};
 
 const FINALIZER: &str = "kubernetes";
 
-/// Namespaced resources that are emptied in this order, so that nothing is made again by a controller still at work:
-/// owners before what they own. Custom resources come first.
-const BUILT_IN: &[(&str, &str)] = &[
-    ("autoscaling", "horizontalpodautoscalers"),
-    ("batch", "cronjobs"),
-    ("batch", "jobs"),
-    ("apps", "deployments"),
-    ("apps", "statefulsets"),
-    ("apps", "daemonsets"),
-    ("apps", "replicasets"),
-    ("", "replicationcontrollers"),
-    ("apps", "controllerrevisions"),
-    ("networking.k8s.io", "ingresses"),
-    ("", "services"),
-    ("discovery.k8s.io", "endpointslices"),
-    ("", "endpoints"),
-    ("networking.k8s.io", "networkpolicies"),
-    ("policy", "poddisruptionbudgets"),
-    ("coordination.k8s.io", "leases"),
-    ("rbac.authorization.k8s.io", "rolebindings"),
-    ("rbac.authorization.k8s.io", "roles"),
-    ("", "persistentvolumeclaims"),
-    ("", "resourcequotas"),
-    ("", "limitranges"),
-    ("", "podtemplates"),
-    ("", "pods"),
-    ("", "configmaps"),
-    ("", "secrets"),
-    ("", "serviceaccounts"),
-    ("events.k8s.io", "events"),
-    ("", "events"),
+/// Owners are emptied before what they own, so that no controller still at work makes anything again; what is not
+/// named here follows in any order, and events come last.
+const OWNERS_FIRST: &[&str] = &[
+    "horizontalpodautoscalers",
+    "cronjobs",
+    "jobs",
+    "deployments",
+    "statefulsets",
+    "daemonsets",
+    "replicasets",
+    "replicationcontrollers",
+    "services",
+    "endpointslices",
+    "endpoints",
 ];
 
 /// Enough of a [`Resource`] to find its objects: storage is keyed by group and plural.
@@ -57,7 +40,13 @@ pub(super) fn namespaced_resources(definitions: &Objects<CustomResourceDefinitio
         .into_iter()
         .filter(|crd| crd.spec.scope == "Namespaced")
         .map(|crd| stored(&crd.spec.group, &crd.spec.names.plural, Scope::Namespaced));
-    custom.chain(BUILT_IN.iter().map(|(group, plural)| stored(group, plural, Scope::Namespaced))).collect()
+    let place = |resource: &Resource| match resource.plural.as_str() {
+        "events" => usize::MAX,
+        plural => OWNERS_FIRST.iter().position(|known| *known == plural).unwrap_or(OWNERS_FIRST.len()),
+    };
+    let mut built_in: Vec<Resource> = crate::api::served_resources().filter(|resource| resource.scope == Scope::Namespaced).collect();
+    built_in.sort_by_key(place);
+    custom.chain(built_in).collect()
 }
 
 /// Runs for ever.

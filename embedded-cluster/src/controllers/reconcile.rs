@@ -12,10 +12,13 @@ use tokio::time::Instant;
 use super::objects::Key;
 use crate::store::{Resource, Store, WatchEvent, WatchStart};
 
+/// Names what a change of an object concerns.
+type Keys = Box<dyn Fn(&Value) -> Vec<Key> + Send>;
+
 /// A resource to follow and the keys that a change of one of its objects concerns.
 pub(crate) struct Trigger {
     resource: Resource,
-    keys: Box<dyn Fn(&Value) -> Vec<Key> + Send>,
+    keys: Keys,
 }
 
 impl Trigger {
@@ -74,7 +77,7 @@ pub(crate) async fn drive(store: Store, triggers: Vec<Trigger>, mut reconcile: i
             pending.extend((triggers[index].keys)(event.object()));
         }
         let now = Instant::now();
-        pending.extend(later.extract_if(.., |_, at| *at <= now).map(|(key, _)| key));
+        pending.extend(later.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()));
         for key in std::mem::take(&mut pending) {
             later.remove(&key);
             if let Outcome::Again(after) = reconcile(&key) {

@@ -130,7 +130,7 @@ fn apply_slice(zone: &mut Zone, slice: EndpointSlice, present: bool) {
         })
     });
     let entries: Vec<EndpointEntry> = entries.collect();
-    zone.endpoints.entry(key).or_insert_with(BTreeMap::new).insert(name, entries);
+    zone.endpoints.entry(key).or_default().insert(name, entries);
 }
 
 #[cfg(test)]

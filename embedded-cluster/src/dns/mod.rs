@@ -85,7 +85,7 @@ pub async fn run(args: DnsArgs) -> Result<(), DnsError> {
 }
 
 /// The pod's log. A log that nobody reads any more is no reason to stop answering.
-pub(self) fn log(line: &str) {
+fn log(line: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -35,7 +35,7 @@ pub(super) fn value(quantity: &Quantity) -> Option<f64> {
 pub(super) fn bytes(quantity: &Quantity) -> Option<u64> {
     let value = value(quantity)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be a sensible number of bytes")]
-    (value >= 1.0 && value < 1e18).then_some(value as u64)
+    (1.0..1e18).contains(&value).then_some(value as u64)
 }
 
 #[cfg(test)]

@@ -16,11 +16,9 @@ use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::container::{Container, Ended, Role, State, Task};
-use super::killing::{self, Kill};
+use super::container::{Container, Role, State};
 use super::node::Kubelet;
-use super::probe_actions::Target;
-use super::prober::{self, Kind};
+use super::prober::Kind;
 use super::starting::{self, StartError, Started};
 use super::status::{self, Stopped, View};
 use super::volumes::Volumes;
@@ -28,12 +26,9 @@ use crate::controllers::events::reference;
 use crate::controllers::objects::Key;
 use crate::controllers::pods::key;
 use crate::runtime::{ContainerId, ExitStatus, Sandbox};
-use crate::store::DeleteOptions;
 
 /// How long a pod waits before it tries again what has no back-off of its own (mounting, configuration).
 const RETRY: Duration = Duration::from_secs(2);
-/// ErrImagePull is shown this long before it becomes ImagePullBackOff.
-const PULL_ERROR_SHOWN: Duration = Duration::from_secs(1);
 
 /// What a worker is told. Indices are those of its containers, attempts make late messages recognizable.
 pub(super) enum Message {
@@ -196,8 +191,7 @@ impl Worker {
     fn pod_changed(&mut self) {
         self.add_ephemeral();
         self.replace_images();
-        if let Some(deleted) = &self.pod.metadata.deletion_timestamp {
-            let _ = deleted;
+        if self.pod.metadata.deletion_timestamp.is_some() {
             let seconds = self.pod.metadata.deletion_grace_period_seconds.unwrap_or(30);
             self.terminate(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
         }
@@ -253,8 +247,6 @@ impl Worker {
         let ip = self.pod_ip.map(|ip| ip.to_string()).unwrap_or_default();
         self.volumes.set_up(&self.kubelet, &self.pod, &ip).map_err(|e| e.to_string())
     }
-
-    // ---- what to do next -------------------------------------------------------------------------------------------
 
     /// Takes every step that can be taken now; true when nothing is left to do for this pod.
     fn advance(&mut self) -> bool {
@@ -326,7 +318,6 @@ impl Worker {
         let due = |c: &Container| {
             !c.done && !c.stopping && !c.is_alive() && c.not_before.is_none_or(|at| at <= now) && !matches!(c.state, State::Ended(_))
         };
-        let mut initialized = true;
         for (index, container) in self.containers.iter().enumerate() {
             match container.role {
                 Role::Init | Role::Sidecar => {
@@ -336,7 +327,6 @@ impl Worker {
                         return Some(index);
                     }
                     if !status::is_initialized(container) {
-                        initialized = false;
                         break;
                     }
                 }
@@ -345,7 +335,6 @@ impl Worker {
             }
         }
         let ephemeral = |(_, c): &(usize, &Container)| c.role == Role::Ephemeral && due(c);
-        let _ = initialized;
         self.containers.iter().enumerate().find(ephemeral).map(|(index, _)| index)
     }
 
@@ -388,367 +377,6 @@ impl Worker {
         let now = Instant::now();
         containers.chain(self.not_before).filter(|at| *at > now).min()
     }
-
-    // ---- starting --------------------------------------------------------------------------------------------------
-
-    fn start(&mut self, index: usize) {
-        let Some(sandbox) = self.sandbox.clone() else { return };
-        if matches!(&self.containers[index].state, State::Waiting { reason, .. } if *reason == "ErrImagePull") {
-            self.show_pull_back_off(index);
-            return;
-        }
-        let ip = sandbox.ip.to_string();
-        let environment = super::environment::environment(&self.kubelet, &self.pod, &self.containers[index].template, &ip);
-        let prepared = environment.and_then(|env| self.volumes.mounts(&self.containers[index].template, &env).map(|mounts| (env, mounts)));
-        let (env, mounts) = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => return self.config_error(index, error.0),
-        };
-        let container = &mut self.containers[index];
-        container.attempt += 1;
-        container.not_before = None;
-        container.stopping = false;
-        container.started = false;
-        container.probed_ready = false;
-        container.image = container.template.image.clone().unwrap_or_default();
-        container.state = State::Starting { id: None };
-        let attempt = container.attempt;
-        let request = starting::Request {
-            template: container.template.clone(),
-            env,
-            mounts,
-            log_path: log_path(&self.kubelet, &self.pod, container.name(), u32::try_from(container.restart_count_next()).unwrap_or(0)),
-            attempt: u32::try_from(container.restart_count_next()).unwrap_or(0),
-        };
-        let (kubelet, pod, outbox, about) = (self.kubelet.clone(), self.pod.clone(), self.outbox.clone(), self.about_container(index));
-        // Not tied to the container's tasks: a start that has begun is carried to its end, so that no process is lost.
-        tokio::spawn(async move {
-            let started = starting::start(&kubelet, &pod, request, &about).await;
-            let _ = outbox.send(Message::Started(index, attempt, started));
-        });
-    }
-
-    fn config_error(&mut self, index: usize, message: String) {
-        let about = self.about_container(index);
-        let container = &mut self.containers[index];
-        let known = matches!(&container.state, State::Waiting { message: Some(known), .. } if *known == message);
-        if !known {
-            self.kubelet.recorder.warning(&about, "Failed", format!("Error: {message}"));
-        }
-        container.state = State::Waiting { reason: "CreateContainerConfigError", message: Some(message) };
-        container.not_before = Some(Instant::now() + RETRY);
-    }
-
-    fn show_pull_back_off(&mut self, index: usize) {
-        let about = self.about_container(index);
-        let container = &mut self.containers[index];
-        let image = container.template.image.clone().unwrap_or_default();
-        let message = format!("Back-off pulling image \"{image}\"");
-        self.kubelet.recorder.normal(&about, "BackOff", message.clone());
-        self.kubelet.recorder.warning(&about, "Failed", "Error: ImagePullBackOff");
-        container.state = State::Waiting { reason: "ImagePullBackOff", message: Some(message) };
-        container.not_before = Some(Instant::now() + container.pull_back_off.next_from_the_first(Instant::now()));
-    }
-
-    fn started(&mut self, index: usize, result: Result<Started, StartError>) {
-        let about = self.about_container(index);
-        match result {
-            Ok(started) => self.process_runs(index, started),
-            Err(StartError::Image(message)) => {
-                let container = &mut self.containers[index];
-                self.kubelet.recorder.warning(&about, "Failed", "Error: ErrImagePull");
-                container.attempt -= 1;
-                container.state = State::Waiting { reason: "ErrImagePull", message: Some(message) };
-                container.not_before = Some(Instant::now() + PULL_ERROR_SHOWN);
-            }
-            Err(StartError::CannotStart(message)) => {
-                self.kubelet.recorder.warning(&about, "Failed", format!("Error: {message}"));
-                self.ended(index, Ended::not_started(message));
-            }
-        }
-    }
-
-    fn process_runs(&mut self, index: usize, started: Started) {
-        let attempt = self.containers[index].attempt;
-        let container = &mut self.containers[index];
-        container.restart_count = container.restart_count_next();
-        container.image_id = started.image_id;
-        container.state = State::Starting { id: Some(started.id.clone()) };
-        let (runtime, outbox, id) = (self.kubelet.runtime.clone(), self.outbox.clone(), started.id.clone());
-        tokio::spawn(async move {
-            let exit = runtime.wait_container(&id).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, container = id.0, "lost sight of a container");
-                let now = Timestamp::now();
-                ExitStatus { exit_code: 137, signal: None, oom_killed: false, started_at: now, finished_at: now }
-            });
-            let _ = outbox.send(Message::Exited(index, attempt, exit));
-        });
-        if self.termination.is_some() {
-            // Deleted while it was being started.
-            self.containers[index].state = State::Running { id: started.id, since: Timestamp::now() };
-            self.kill_for_termination(index);
-            return;
-        }
-        let hook = self.containers[index].template.lifecycle.as_ref().and_then(|l| l.post_start.clone());
-        match (hook, self.target(index)) {
-            (Some(hook), Some(target)) => {
-                let outbox = self.outbox.clone();
-                let task = tokio::spawn(async move {
-                    let outcome = super::hooks::run(&target, &hook).await;
-                    let _ = outbox.send(Message::PostStart(index, attempt, outcome));
-                });
-                self.containers[index].tasks.push((Task::Start, task.abort_handle()));
-            }
-            _ => self.runs(index),
-        }
-    }
-
-    fn post_start_done(&mut self, index: usize, result: Result<(), String>) {
-        if !matches!(self.containers[index].state, State::Starting { .. }) {
-            return;
-        }
-        self.runs(index);
-        if let Err(error) = result {
-            let about = self.about_container(index);
-            self.kubelet.recorder.warning(&about, "FailedPostStartHook", format!("PostStartHook failed: {error}"));
-            self.kubelet.recorder.normal(&about, "Killing", "FailedPostStartHook");
-            self.kill(index, None);
-        }
-    }
-
-    /// The container counts as running from here on; its probes begin.
-    fn runs(&mut self, index: usize) {
-        let container = &mut self.containers[index];
-        let Some(id) = container.id().cloned() else { return };
-        container.state = State::Running { id, since: Timestamp::now() };
-        if container.template.startup_probe.is_some() {
-            self.begin_probe(index, Kind::Startup);
-        } else {
-            self.passed_startup(index);
-        }
-    }
-
-    fn passed_startup(&mut self, index: usize) {
-        let container = &mut self.containers[index];
-        container.started = true;
-        container.was_started = true;
-        self.begin_probe(index, Kind::Readiness);
-        self.begin_probe(index, Kind::Liveness);
-    }
-
-    fn begin_probe(&mut self, index: usize, kind: Kind) {
-        let container = &self.containers[index];
-        let template = &container.template;
-        let probe = match kind {
-            Kind::Startup => template.startup_probe.clone(),
-            Kind::Readiness => template.readiness_probe.clone(),
-            Kind::Liveness => template.liveness_probe.clone(),
-        };
-        let (Some(probe), Some(target)) = (probe, self.target(index)) else { return };
-        let (outbox, attempt) = (self.outbox.clone(), container.attempt);
-        let report = move |verdict| {
-            let _ = outbox.send(Message::Probed(index, attempt, kind, verdict));
-        };
-        let about = self.about_container(index);
-        let task = tokio::spawn(prober::run(kind, probe, target, about, self.kubelet.recorder.clone(), report));
-        let class = if kind == Kind::Readiness { Task::Readiness } else { Task::Health };
-        self.containers[index].tasks.push((class, task.abort_handle()));
-    }
-
-    fn target(&self, index: usize) -> Option<Target> {
-        let container = &self.containers[index];
-        Some(Target {
-            runtime: self.kubelet.runtime.clone(),
-            node: self.kubelet.node.name.clone(),
-            pod_ip: self.pod_ip?,
-            container: container.template.clone(),
-            id: container.id()?.clone(),
-        })
-    }
-
-    fn probed(&mut self, index: usize, kind: Kind, verdict: bool) {
-        let container = &mut self.containers[index];
-        if !container.is_running() {
-            return;
-        }
-        match kind {
-            Kind::Readiness => container.probed_ready = verdict,
-            Kind::Startup if verdict => self.passed_startup(index),
-            Kind::Liveness if verdict => {}
-            Kind::Startup | Kind::Liveness => {
-                let which = if kind == Kind::Startup { "startup" } else { "liveness" };
-                let probe = if kind == Kind::Startup { &container.template.startup_probe } else { &container.template.liveness_probe };
-                let own_grace = probe.as_ref().and_then(|p| p.termination_grace_period_seconds);
-                let message = format!("Container {} failed {which} probe, will be restarted", container.name());
-                self.kubelet.recorder.normal(&self.about_container(index), "Killing", message);
-                self.kill(index, own_grace.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs));
-            }
-        }
-    }
-
-    // ---- ending ----------------------------------------------------------------------------------------------------
-
-    fn exited(&mut self, index: usize, exit: &ExitStatus) {
-        let Some(id) = self.containers[index].id().cloned() else { return };
-        self.ended(index, Ended::of(id, exit));
-    }
-
-    /// Decides whether and when the container runs again.
-    fn ended(&mut self, index: usize, ended: Ended) {
-        let policy = self.policy();
-        let (about, pod_key) = (self.about_container(index), key(&*self.pod));
-        let uid = self.pod.metadata.uid.clone().unwrap_or_default();
-        let terminating = self.termination.is_some();
-        let container = &mut self.containers[index];
-        container.abort(|_| true);
-        container.started = false;
-        container.probed_ready = false;
-        container.stopping = false;
-        if ended.id.is_none() {
-            container.restart_count = container.restart_count_next();
-        }
-        let again = !terminating && !container.done && container.restarts(&policy, ended.exit_code);
-        if !again {
-            container.done = true;
-            container.state = State::Ended(ended);
-            self.tell_alive();
-            return;
-        }
-        let wait = container.back_off.next(Instant::now());
-        let start_failed = ended.id.is_none();
-        container.previous = Some(ended);
-        if wait.is_zero() {
-            let reason = if start_failed { "RunContainerError" } else { "ContainerCreating" };
-            container.state = State::Waiting { reason, message: None };
-            return;
-        }
-        let name = container.name();
-        let message = format!("back-off {} restarting failed container={name} pod={}_{}({uid})", go_duration(wait), pod_key.1, pod_key.0);
-        let event = format!("Back-off restarting failed container {name} in pod {}_{}({uid})", pod_key.1, pod_key.0);
-        container.state = State::Waiting { reason: "CrashLoopBackOff", message: Some(message) };
-        container.not_before = Some(Instant::now() + wait);
-        self.kubelet.recorder.warning(&about, "BackOff", event);
-    }
-
-    /// Stops one container that is to run again (or never, if `done`), in the pod's own grace period unless told.
-    fn kill(&mut self, index: usize, grace: Option<Duration>) {
-        let own = self.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30);
-        let grace = grace.unwrap_or(Duration::from_secs(u64::try_from(own).unwrap_or(30)));
-        let (_, deadline) = watch::channel(Instant::now() + grace);
-        self.spawn_kill(index, deadline, None);
-    }
-
-    fn spawn_kill(&mut self, index: usize, deadline: watch::Receiver<Instant>, turn: Option<killing::Turn>) {
-        let Some(target) = self.target(index) else { return };
-        let about = self.about_container(index);
-        let container = &mut self.containers[index];
-        container.abort(|task| matches!(task, Task::Kill | Task::Health | Task::Start));
-        container.stopping = true;
-        let hook = container.template.lifecycle.as_ref().and_then(|l| l.pre_stop.clone());
-        let kill = Kill { target, hook, deadline, turn, recorder: self.kubelet.recorder.clone(), about };
-        let task = tokio::spawn(killing::run(kill));
-        container.tasks.push((Task::Kill, task.abort_handle()));
-    }
-
-    /// The pod is deleted; called again when its grace period is cut short.
-    fn terminate(&mut self, grace: Duration) {
-        if let Some(termination) = &self.termination {
-            let sooner = termination.began + grace;
-            termination.deadline.send_if_modified(|deadline| {
-                let earlier = sooner < *deadline;
-                *deadline = (*deadline).min(sooner);
-                earlier
-            });
-            return;
-        }
-        let began = Instant::now();
-        let alive = (0..self.containers.len()).filter(|i| self.containers[*i].is_alive()).collect();
-        self.termination = Some(Termination { began, deadline: watch::channel(began + grace).0, alive: watch::channel(alive).0 });
-        for index in 0..self.containers.len() {
-            self.containers[index].abort(|task| matches!(task, Task::Health | Task::Start));
-            if self.containers[index].id().is_some() {
-                self.kill_for_termination(index);
-            }
-        }
-    }
-
-    fn kill_for_termination(&mut self, index: usize) {
-        let Some(termination) = &self.termination else { return };
-        let deadline = termination.deadline.subscribe();
-        // A sidecar ends after the application and after the sidecars that started later.
-        let later: BTreeSet<usize> = (0..self.containers.len())
-            .filter(|i| match self.containers[*i].role {
-                Role::App => true,
-                Role::Sidecar => *i > index,
-                Role::Init | Role::Ephemeral => false,
-            })
-            .collect();
-        let turn =
-            (self.containers[index].role == Role::Sidecar).then(|| killing::Turn { after: later, alive: termination.alive.subscribe() });
-        let message = format!("Stopping container {}", self.containers[index].name());
-        self.kubelet.recorder.normal(&self.about_container(index), "Killing", message);
-        self.spawn_kill(index, deadline, turn);
-    }
-
-    fn tell_alive(&self) {
-        if let Some(termination) = &self.termination {
-            let alive: BTreeSet<usize> = (0..self.containers.len()).filter(|i| self.containers[*i].is_alive()).collect();
-            termination.alive.send_if_modified(|known| {
-                let changed = *known != alive;
-                *known = alive;
-                changed
-            });
-        }
-    }
-
-    fn advance_termination(&mut self) -> bool {
-        if self.sandbox_pending || self.containers.iter().any(Container::is_alive) {
-            return false;
-        }
-        self.stopped.get_or_insert_with(Stopped::default);
-        true
-    }
-
-    async fn tear_down(&mut self) {
-        for container in &mut self.containers {
-            container.abort(|_| true);
-        }
-        if self.sandbox.take().is_some() {
-            self.kubelet.runtime.remove_sandbox(self.pod.metadata.uid.as_deref().unwrap_or_default()).await;
-        }
-        if self.termination.is_some() && !self.gone_from_api {
-            let options = DeleteOptions { grace_period_seconds: Some(0), uid: self.pod.metadata.uid.clone(), ..DeleteOptions::default() };
-            if let Err(fault) = self.kubelet.pods.delete(&key(&*self.pod), &options) {
-                tracing::debug!(%fault, "pod was removed from the API by someone else");
-            }
-        }
-    }
-
-    /// Logs of a pod that ended stay until it is deleted.
-    async fn wait_for_deletion(mut self) {
-        while !self.gone_from_api {
-            match self.inbox.recv().await {
-                Some(Message::Pod(None)) | None => self.gone_from_api = true,
-                Some(Message::Pod(Some(pod))) => {
-                    let deleted = pod.metadata.deletion_timestamp.is_some();
-                    self.pod = pod;
-                    if deleted {
-                        let options =
-                            DeleteOptions { grace_period_seconds: Some(0), uid: self.pod.metadata.uid.clone(), ..DeleteOptions::default() };
-                        let _ = self.kubelet.pods.delete(&key(&*self.pod), &options);
-                    }
-                }
-                Some(Message::Look(answer)) => {
-                    let _ = answer.send(self.containers.iter().map(seen).collect());
-                }
-                Some(_) => {}
-            }
-        }
-        let folder = pod_folder(&self.kubelet, &self.pod);
-        let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(folder)).await;
-    }
-
-    // ---- reporting -------------------------------------------------------------------------------------------------
 
     fn publish(&mut self) {
         if self.gone_from_api {
@@ -796,13 +424,6 @@ impl Worker {
     }
 }
 
-impl Container {
-    /// The restart count that the run being started has.
-    fn restart_count_next(&self) -> i32 {
-        if self.last_end().is_some() { self.restart_count + 1 } else { self.restart_count }
-    }
-}
-
 fn seen(container: &Container) -> Seen {
     let waiting = match &container.state {
         State::Waiting { reason, .. } => Some((*reason).to_owned()),
@@ -826,16 +447,6 @@ fn seen(container: &Container) -> Seen {
     }
 }
 
-/// `10s`, `2m40s`, `5m0s`: as Go prints a duration of whole seconds.
-fn go_duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match (duration.subsec_millis(), seconds / 60) {
-        (millis, 0) if millis > 0 => format!("{}ms", duration.as_millis()),
-        (_, 0) => format!("{seconds}s"),
-        (_, minutes) => format!("{minutes}m{}s", seconds % 60),
-    }
-}
-
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
@@ -843,7 +454,9 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
+mod end;
 #[cfg(test)]
 mod fake_runtime;
+mod start;
 #[cfg(test)]
 mod tests;
