@@ -103,3 +103,47 @@ fn an_unknown_scenario_gets_the_nearest_name() {
     let error = catalogue.get("wrong-targetport").unwrap_err();
     assert_eq!(error.to_string(), "there is no scenario `wrong-targetport`; did you mean `wrong-target-port`?");
 }
+
+/// Set GATELAB_UPDATE_GENERATED=1 to write the generated files instead of comparing them.
+fn generated(path: &str, text: &str) {
+    let path = folder(path);
+    if std::env::var_os("GATELAB_UPDATE_GENERATED").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == text, "{} is out of date: run this test with GATELAB_UPDATE_GENERATED=1", path.display());
+}
+
+#[test]
+fn the_schema_of_scenarios_is_up_to_date() {
+    generated("../scenarios/scenario.schema.json", &harness::scenario::schema::render().unwrap());
+}
+
+#[test]
+fn the_schema_of_reports_is_up_to_date() {
+    let schema = serde_json::to_string_pretty(&harness::report::json::schema()).unwrap() + "\n";
+    generated("../docs/report.schema.json", &schema);
+}
+
+/// Schema and parser come from the same declarations, but the schema's view of what may be left out is its own.
+#[test]
+fn the_schema_requires_what_the_parser_requires() {
+    let schema: serde_json::Value = serde_json::from_str(&harness::scenario::schema::render().unwrap()).unwrap();
+    let source = harness::scenario::problem::source("scenario.yaml", "schema: 1\n");
+    let mut problems = harness::scenario::problem::Problems::of(source.clone());
+    assert!(harness::scenario::catalogue::read(&source, &mut problems).is_none());
+    let mut missing: Vec<String> = problems
+        .into_sorted()
+        .into_iter()
+        .filter_map(|problem| match problem.mistake {
+            harness::scenario::Mistake::MissingKey { key, .. } => Some(key),
+            _ => None,
+        })
+        // `schema` is there; without probes or controls a file is read, and then refused as one that shows nothing.
+        .chain(["schema", "probes", "healthy"].map(ToOwned::to_owned))
+        .collect();
+    let mut required: Vec<String> = serde_json::from_value(schema["required"].clone()).unwrap();
+    missing.sort();
+    required.sort();
+    assert_eq!(missing, required);
+}

@@ -12,7 +12,8 @@ pub fn render(report: &Report) -> String {
     for run in &report.runs {
         let name = if run.repeat > 1 { format!("{} #{}", run.gateway, run.repeat) } else { run.gateway.clone() };
         let seconds = std::time::Duration::from_millis(run.took_ms).as_secs_f64();
-        let _ = writeln!(text, "{:<11}{:<widest$}  {:<9} {:>5.1}s  {}", run.verdict_name(), run.scenario, name, seconds, told(run));
+        let line = format!("{:<11}{:<widest$}  {:<9} {:>5.1}s  {}", run.verdict_name(), run.scenario, name, seconds, told(run));
+        let _ = writeln!(text, "{}", line.trim_end());
         details(run, &mut text);
     }
     let _ = writeln!(text, "{}", totals(&report.totals));

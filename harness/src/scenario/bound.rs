@@ -154,3 +154,77 @@ impl JsonSchema for Bound {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("all", 5, 5, true)]
+    #[case("all", 4, 5, false)]
+    #[case("all", 0, 0, false)]
+    #[case("none", 0, 5, true)]
+    #[case("none", 1, 5, false)]
+    #[case("some", 1, 5, true)]
+    #[case("some", 0, 5, false)]
+    #[case("rest", 0, 5, true)]
+    #[case(">0", 1, 5, true)]
+    #[case(">=3", 2, 5, false)]
+    #[case("<=10%", 1, 10, true)]
+    #[case("<=10%", 2, 10, false)]
+    #[case("<10%", 1, 10, false)]
+    #[case("5%..80%", 4, 5, true)]
+    #[case("5%..80%", 5, 5, false)]
+    #[case("20", 20, 100, true)]
+    #[case("20%", 19, 100, false)]
+    fn bounds_hold(#[case] text: &str, #[case] count: usize, #[case] whole: usize, #[case] holds: bool) {
+        assert_eq!(Bound::parse(text).unwrap().holds(count, whole), holds);
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case("many")]
+    #[case("=>3")]
+    #[case("101%")]
+    #[case("-1")]
+    #[case("2.5")]
+    #[case("80%..5%")]
+    #[case("5..")]
+    #[case("NaN")]
+    fn nonsense_is_refused(#[case] text: &str) {
+        assert!(Bound::parse(text).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_is_read_back(low in 0u32..100, high in 0u32..100, percent: bool, form in 0..4) {
+            let sign = if percent { "%" } else { "" };
+            let (low, high) = (low.min(high), low.max(high));
+            let text = match form {
+                0 => format!("{low}{sign}..{high}{sign}"),
+                1 => format!(">{low}{sign}"),
+                2 => format!("<={low}{sign}"),
+                _ => format!("{low}{sign}"),
+            };
+            let bound = Bound::parse(&text).unwrap();
+            let again = Bound::parse(&bound.to_string()).unwrap();
+            for count in 0..=20 {
+                prop_assert_eq!(bound.holds(count, 20), again.holds(count, 20));
+            }
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "[0-9<>=%. a-z]{0,8}") {
+            let _ = Bound::parse(&text);
+        }
+
+        #[test]
+        fn a_lower_bound_is_met_by_more(limit in 0usize..50, count in 0usize..50) {
+            let bound = Bound::parse(&format!(">={limit}")).unwrap();
+            prop_assert!(!bound.holds(count, 100) || bound.holds(count + 1, 100));
+        }
+    }
+}

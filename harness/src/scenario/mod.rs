@@ -4,6 +4,7 @@
 //! * [`yaml`] reads a tree with places, [`decode`] makes elements of it, [`problem`] is what can be wrong;
 //! * [`model`], [`probe`], [`expect`] are the elements; [`time`], [`bound`] and [`text`] their small languages;
 //! * [`catalogue`] reads folders, [`app`] the healthy applications in them, [`check`] finds what contradicts itself;
+//! * [`schema`] describes the file to editors;
 //! * [`plan`] is a scenario made ready for one gateway, [`planning`] makes it so, [`substitute`] fills in scaled times.
 
 pub mod app;
@@ -17,6 +18,7 @@ pub mod plan;
 pub mod planning;
 pub mod probe;
 pub mod problem;
+pub mod schema;
 pub mod substitute;
 pub mod text;
 pub mod time;

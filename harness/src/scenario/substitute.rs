@@ -80,3 +80,39 @@ fn replace(text: &str, times: &Times, unknown: &mut Vec<String>) -> Value {
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-')
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn times() -> Times {
+        Times([("grace".to_owned(), Duration::from_millis(1500)), ("slow".to_owned(), Duration::from_secs(3))].into())
+    }
+
+    #[test]
+    fn names_become_durations_in_text_and_numbers_in_fields() {
+        let object = json!({ "spec": { "terminationGracePeriodSeconds": "${grace:seconds}", "args": ["--wait=${grace}"] },
+            "data": { "config.yaml": "latency: ${slow}\nhome: ${HOME}\n" } });
+        let expected = json!({ "spec": { "terminationGracePeriodSeconds": 2, "args": ["--wait=1500ms"] },
+            "data": { "config.yaml": "latency: 3s\nhome: ${HOME}\n" } });
+        assert_eq!(substitute(&object, &times()), Ok(expected));
+    }
+
+    #[test]
+    fn unknown_names_are_told_all_at_once() {
+        let object = json!(["${fast}", { "a": "${slow} ${later:seconds} ${never}" }, "${soon:seconds}"]);
+        assert_eq!(substitute(&object, &times()), Err(vec!["fast".to_owned(), "never".to_owned(), "soon".to_owned()]));
+    }
+
+    #[test]
+    fn settings_add_times_up_and_leave_snippets_alone() {
+        let setting = json!({ "tries": 2, "timeout": "$slow + 1s", "location": "set $x 1;\n", "header": "$host and more" });
+        let expected = json!({ "tries": 2, "timeout": "4s", "location": "set $x 1;\n", "header": "$host and more" });
+        assert_eq!(resolve_setting(&setting, &times()), Ok(expected));
+        assert_eq!(resolve_setting(&json!("$slwo"), &times()), Err("slwo".to_owned()));
+    }
+}

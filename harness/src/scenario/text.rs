@@ -99,3 +99,34 @@ impl JsonSchema for TextMatch {
         schemars::json_schema!({ "description": "The whole text, or a mapping that says how it is matched", "anyOf": [{ "type": "string" }, rules] })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::like;
+
+    #[rstest]
+    #[case("a*c", "abc", true)]
+    #[case("a*c", "ac", true)]
+    #[case("a*c", "abcd", false)]
+    #[case("*timeout*", "upstream timeout reached", true)]
+    #[case("abc", "abc", true)]
+    #[case("abc", "abcd", false)]
+    #[case("ab*ba", "aba", false)]
+    #[case("*", "", true)]
+    fn patterns(#[case] pattern: &str, #[case] text: &str, #[case] matches: bool) {
+        assert_eq!(like(pattern, text), matches);
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_like_itself_with_parts_left_out(head in "[a-zäß]{0,5}", middle in "[a-zäß]{0,5}", tail in "[a-zäß]{0,5}") {
+            let text = format!("{head}{middle}{tail}");
+            prop_assert!(like(&text, &text));
+            let pattern = format!("{head}*{tail}");
+            prop_assert!(like(&pattern, &text));
+        }
+    }
+}

@@ -226,3 +226,66 @@ impl JsonSchema for Literal {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn times() -> Times {
+        Times([("read-timeout".to_owned(), Duration::from_secs(1)), ("idle".to_owned(), Duration::from_millis(150))].into())
+    }
+
+    #[rstest]
+    #[case("500ms", 500)]
+    #[case("1.5s", 1500)]
+    #[case("2m", 120_000)]
+    #[case("0", 0)]
+    #[case("$read-timeout", 1000)]
+    #[case("$read-timeout + 500ms", 1500)]
+    #[case("3 x $read-timeout", 3000)]
+    #[case("0.5 x $read-timeout + $idle", 650)]
+    #[case("$idle - 110ms", 40)]
+    #[case("$idle - 1s", 0)]
+    fn times_are_added_up(#[case] text: &str, #[case] millis: u64) {
+        assert_eq!(Time::parse(text).unwrap().resolve(&times()), Duration::from_millis(millis));
+    }
+
+    #[rstest]
+    #[case("", "missing")]
+    #[case("5", "unit is missing")]
+    #[case("5sec", "none of")]
+    #[case("+ 5s", "two signs")]
+    #[case("5s +", "missing")]
+    #[case("5s 5s", "follows a time")]
+    #[case("x 5s", "number")]
+    #[case("$", "name")]
+    #[case("9e99s", "none of")]
+    fn nonsense_is_refused_with_the_reason(#[case] text: &str, #[case] reason: &str) {
+        let error = Time::parse(text).unwrap_err();
+        assert!(error.contains(reason), "{text}: {error}");
+    }
+
+    #[test]
+    fn names_are_told() {
+        let time = Time::parse("2 x $a + 1s - $b").unwrap();
+        assert_eq!(time.names().collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(micros in 0u64..10_000_000_000) {
+            let duration = Duration::from_micros(micros);
+            prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "[0-9a-z$+. x-]{0,16}") {
+            if let Ok(time) = Time::parse(&text) {
+                time.resolve(&times());
+            }
+        }
+    }
+}

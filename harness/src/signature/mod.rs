@@ -20,3 +20,6 @@ pub mod path;
 pub use expectation::{Expectation, Item};
 pub use judgement::{Controls, evaluate, is_vacuous, verdict};
 pub use observation::{GatewayLine, HopRecord, JournalRecord, LogRecord, Observations, Phase, TimelineEvent, TimelineKind};
+
+#[cfg(test)]
+mod tests;

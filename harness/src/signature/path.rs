@@ -71,3 +71,52 @@ fn take<'a>(value: &'a Value, step: &Step) -> Vec<&'a Value> {
         _ => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest]
+    #[case("status.conditions[Ready].status", json!(["True"]))]
+    #[case("spec.ports[0].port", json!([80]))]
+    #[case("spec.ports[https].port", json!([443]))]
+    #[case("metadata.labels[app.kubernetes.io/name]", json!(["shop"]))]
+    #[case("endpoints[*].addresses[*]", json!(["10.0.0.1", "10.0.0.2", "10.0.0.3"]))]
+    #[case("spec.ports[7].port", json!([]))]
+    #[case("spec.nothing", json!([]))]
+    #[case("status.conditions.status", json!([]))]
+    fn paths_lead_to_values(#[case] path: &str, #[case] expected: Value) {
+        let object = json!({
+            "metadata": { "labels": { "app.kubernetes.io/name": "shop" } },
+            "spec": { "ports": [{ "name": "http", "port": 80 }, { "name": "https", "port": 443 }], "nothing": null },
+            "status": { "conditions": [{ "type": "Ready", "status": "True" }, { "type": "Initialized", "status": "False" }] },
+            "endpoints": [{ "addresses": ["10.0.0.1", "10.0.0.2"] }, { "addresses": ["10.0.0.3"] }],
+        });
+        let found: Vec<Value> = Path::parse(path).unwrap().find(&object).into_iter().cloned().collect();
+        assert_eq!(Value::Array(found), expected);
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case("a..b")]
+    #[case("a[0")]
+    #[case("a[]")]
+    #[case("a.")]
+    #[case("a[0]b")]
+    fn nonsense_is_refused(#[case] path: &str) {
+        assert!(Path::parse(path).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "[a-z0-9.*\\[\\]]{0,12}") {
+            if let Ok(path) = Path::parse(&text) {
+                path.find(&json!({ "a": [{ "b": 1 }] }));
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Stories about whole signatures: an expectation as it would stand in a file, observations as a run would bring them.
+
+mod parts;
+mod verdicts;
+
+use jiff::{Timestamp, ToSpan};
+use uuid::Uuid;
+
+use super::observation::{GatewayLine, JournalRecord, LogRecord, Observations};
+use super::{Expectation, Item};
+use crate::probe::{Micros, Outcome, Phase, Record, Timings};
+use crate::scenario::Times;
+use crate::scenario::decode::Decode;
+use crate::scenario::expect::GatewayExpectation;
+use crate::scenario::problem::{Problems, source};
+use crate::scenario::yaml::Node;
+
+/// A gateway's part of `expect`, as YAML.
+pub(super) fn expectation(yaml: &str) -> Expectation {
+    let source = source("test.yaml", yaml);
+    let mut problems = Problems::of(source.clone());
+    let nodes = Node::documents(source.inner()).unwrap();
+    let parts = GatewayExpectation::decode(&nodes[0], &mut problems);
+    let found = problems.into_sorted();
+    assert!(found.is_empty(), "{found:?}");
+    let times = Times([("read-timeout".to_owned(), std::time::Duration::from_secs(1))].into());
+    Expectation { gateway: "nginx".to_owned(), namespace: "shop".to_owned(), parts: parts.unwrap(), times }
+}
+
+pub(super) fn moment(millis: i64) -> Timestamp {
+    Timestamp::UNIX_EPOCH.checked_add(millis.milliseconds()).unwrap()
+}
+
+/// A request that was sent at `millis` and met `status` after `took` milliseconds.
+pub(super) fn request(number: u32, millis: i64, status: u16, took: u64) -> Record {
+    Record {
+        probe: "home".to_owned(),
+        sequence: number,
+        request_id: Uuid::from_u128(u128::from(number)),
+        gap: None,
+        due_at: moment(millis),
+        finished_at: moment(millis + i64::try_from(took).unwrap()),
+        outcome: Outcome::Answered,
+        phase: Phase::Done,
+        errno: None,
+        detail: None,
+        status: Some(status),
+        headers: if status == 200 { vec![("x-app".to_owned(), "shop".to_owned())] } else { Vec::new() },
+        body: String::new(),
+        body_length: 0,
+        body_sha256: String::new(),
+        timings: Timings { total: Micros(took * 1000), ..Timings::default() },
+        connection: None,
+        addresses: Vec::new(),
+    }
+}
+
+pub(super) fn reset(number: u32, millis: i64) -> Record {
+    Record { outcome: Outcome::Reset, status: None, headers: Vec::new(), ..request(number, millis, 0, 1) }
+}
+
+pub(super) fn seen(records: Vec<Record>) -> Observations {
+    Observations { requests: [("home".to_owned(), records)].into(), ..Observations::default() }
+}
+
+pub(super) fn line(number: Option<u32>, record: LogRecord) -> GatewayLine {
+    GatewayLine { text: "a line".to_owned(), at: None, request_id: number.map(|number| Uuid::from_u128(u128::from(number))), record }
+}
+
+pub(super) fn nginx_error(errno: i32, doing: &str) -> LogRecord {
+    LogRecord::NginxError {
+        level: "error".to_owned(),
+        message: "connect() failed".to_owned(),
+        errno: Some(errno),
+        doing: Some(doing.to_owned()),
+        upstream: None,
+    }
+}
+
+pub(super) fn envoy(status: u16, flags: &[&str], details: &str) -> LogRecord {
+    LogRecord::Envoy {
+        status,
+        response_flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+        response_code_details: details.to_owned(),
+        transport_failure: None,
+        upstream_host: None,
+        attempts: None,
+    }
+}
+
+pub(super) fn journal(number: Option<u32>, ended: &str) -> JournalRecord {
+    JournalRecord {
+        pod: "shop-a".to_owned(),
+        at: None,
+        request_id: number.map(|number| Uuid::from_u128(u128::from(number))),
+        connection_id: None,
+        ended: ended.to_owned(),
+        status: None,
+        entry: serde_json::Value::Null,
+    }
+}
+
+pub(super) fn unmet(items: &[Item]) -> Vec<&str> {
+    items.iter().filter(|item| !item.met).map(|item| item.name.as_str()).collect()
+}

@@ -1,0 +1,248 @@
+use rstest::rstest;
+use serde_json::json;
+
+use super::*;
+use crate::probe::record::ConnectionUse;
+use crate::scenario::{Hop, Maker};
+use crate::signature::maker::maker;
+use crate::signature::observation::{TimelineEvent, TimelineKind};
+use crate::signature::{evaluate, is_vacuous};
+
+/// Four requests: two fail, two are served.
+fn mixed() -> Observations {
+    seen(vec![request(1, 0, 502, 5), request(2, 100, 200, 7), request(3, 200, 502, 9), request(4, 300, 200, 700)])
+}
+
+#[rstest]
+#[case("{ status: 502 }", &["client.home.status"])]
+#[case("{ status: { 502: '>0', 200: rest } }", &[])]
+#[case("{ status: { 502: '>2', 200: rest } }", &["client.home.status"])]
+#[case("{ status: { 502: some } }", &["client.home.status"])]
+#[case("{ failures: 50% }", &[])]
+#[case("{ failures: none }", &["client.home.failures"])]
+#[case("{ within: 700ms, at-least: 5ms }", &[])]
+#[case("{ within: 0.5 x $read-timeout }", &["client.home.within"])]
+#[case("{ at-least: 6ms }", &["client.home.at-least"])]
+#[case("{ made-by: gateway }", &["client.home.made-by"])]
+#[case("{ failed: { made-by: gateway, within: 10ms } }", &[])]
+#[case("{ failed: { made-by: application } }", &["client.home.failed.made-by"])]
+#[case("{ served-by: shop }", &["client.home.served-by"])]
+#[case("{ headers: { x-app: shop } }", &["client.home.headers.x-app"])]
+#[case("{ reused: none }", &[])]
+#[case("{ reused: some }", &["client.home.reused"])]
+#[case("{ outcome: { answered: all } }", &[])]
+#[case("{ outcome: { reset: some } }", &["client.home.outcome.reset"])]
+fn what_the_client_met(#[case] client: &str, #[case] expected: &[&str]) {
+    let expectation = expectation(&format!("client: {{ home: {client} }}"));
+    assert_eq!(unmet(&evaluate(&expectation, &mixed())), expected);
+}
+
+#[test]
+fn a_status_that_is_not_listed_is_not_passed_over() {
+    let mut observations = mixed();
+    observations.requests.get_mut("home").unwrap().push(reset(5, 400));
+    let statuses = expectation("client: { home: { status: { 502: some, 200: rest } } }");
+    assert_eq!(unmet(&evaluate(&statuses, &observations)), ["client.home.status"]);
+    let both = expectation("client: { home: { status: { 502: some, 200: rest }, outcome: { reset: 1 } } }");
+    assert!(unmet(&evaluate(&both, &observations)).is_empty());
+}
+
+#[test]
+fn no_request_meets_nothing() {
+    for client in ["{ status: { 200: rest, 502: none } }", "{ failures: none }"] {
+        let expectation = expectation(&format!("client: {{ home: {client} }}"));
+        assert_eq!(unmet(&evaluate(&expectation, &Observations::default())), ["client.home.requests"]);
+    }
+}
+
+#[test]
+fn failed_requests_that_are_described_have_to_be_there() {
+    let expectation = expectation("client: { home: { failed: { made-by: gateway } } }");
+    assert_eq!(unmet(&evaluate(&expectation, &seen(vec![request(1, 0, 200, 5)]))), ["client.home.failed"]);
+}
+
+#[test]
+fn failures_are_counted_by_gap() {
+    let gap = |number, millis: u64, status| Record { gap: Some(Micros(millis * 1000)), ..request(number, 0, status, 1) };
+    let observations = seen(vec![request(0, 0, 502, 1), gap(1, 40, 200), gap(2, 120, 502), gap(3, 120, 200), gap(4, 200, 200)]);
+    let rows = |rows: &str| expectation(&format!("client: {{ home: {{ by-gap: [{rows}] }} }}"));
+    let right = rows("{ from: 30ms, to: 50ms, failures: none }, { from: 110ms, to: 130ms, failures: 50% }");
+    assert!(unmet(&evaluate(&right, &observations)).is_empty());
+    assert_eq!(unmet(&evaluate(&rows("{ from: 110ms, to: 130ms, failures: none }"), &observations)), ["client.home.by-gap.110ms..130ms"]);
+    // The request that warmed the connection up had no gap and is in no row; a row without requests is never met.
+    assert_eq!(unmet(&evaluate(&rows("{ from: 0, to: 10ms, failures: none }"), &observations)), ["client.home.by-gap.0s..10ms"]);
+}
+
+#[test]
+fn used_connections_are_counted() {
+    let address = "127.0.0.1:80".parse().unwrap();
+    let over = |number, before| {
+        let connection = ConnectionUse { id: 0, requests_before: before, local: address, remote: address };
+        Record { connection: Some(connection), ..request(number, 0, 200, 1) }
+    };
+    let expectation = expectation("client: { home: { reused: 50% } }");
+    assert!(unmet(&evaluate(&expectation, &seen(vec![over(1, 0), over(2, 1)]))).is_empty());
+}
+
+#[rstest]
+#[case("{ errno: ECONNREFUSED, while: connecting to upstream }", true)]
+#[case("{ errno: 111 }", true)]
+#[case("{ errno: ETIMEDOUT }", false)]
+#[case("{ errno: ECONNREFUSED, while: reading response header from upstream }", false)]
+#[case("{ errno: ECONNREFUSED, level: warn }", false)]
+#[case("{ status: 502, upstream-status: ['502', '-'] }", true)]
+#[case("{ status: 502, upstream-status: ['502'] }", false)]
+#[case("{ response-flags: [UF], response-code-details: { prefix: upstream_reset } }", true)]
+#[case("{ response-flags: [UF, URX] }", false)]
+#[case("{ response-flags: [] }", false)]
+#[case("{ response-flags: [UF], of: home, count: 1 }", true)]
+#[case("{ response-flags: [UF], of: home, count: all }", false)]
+#[case("{ errno: ECONNREFUSED, count: 2 }", true)]
+#[case("{ errno: ECONNREFUSED, of: home }", false)]
+fn what_the_gateway_wrote(#[case] log: &str, #[case] met: bool) {
+    let mut observations = mixed();
+    observations.gateway_log = vec![
+        // Not joined to a request of this probe.
+        line(None, nginx_error(111, "connecting to upstream")),
+        line(Some(77), nginx_error(111, "connecting to upstream")),
+        line(
+            Some(1),
+            LogRecord::NginxAccess {
+                status: 502,
+                upstream_status: vec![Some(502), None],
+                upstream_address: vec!["10.0.0.1:80".to_owned(), "10.0.0.2:80".to_owned()],
+            },
+        ),
+        line(Some(3), envoy(503, &["UF"], "upstream_reset_before_response_started{connection_failure}")),
+        line(Some(2), LogRecord::Other),
+    ];
+    let items = evaluate(&expectation(&format!("log: {log}")), &observations);
+    assert_eq!(items[0].met, met, "{items:?}");
+}
+
+#[test]
+fn what_is_there_instead_of_the_line_is_told() {
+    let mut observations = mixed();
+    observations.gateway_log = vec![line(Some(1), nginx_error(110, "connecting to upstream"))];
+    let items = evaluate(&expectation("log: { errno: ECONNREFUSED }"), &observations);
+    insta::assert_snapshot!(format!("{} | {}", items[0].expected, items[0].observed),
+        @"errno ECONNREFUSED, >0 lines | no such line; there is `connect() failed (ETIMEDOUT) while connecting to upstream`");
+}
+
+#[rstest]
+#[case("{ requests-seen: 2 }", &[])]
+#[case("{ requests-seen: none }", &["backend.home.requests-seen"])]
+#[case("{ requests-seen: 50%, ended: { completed: 1, client-closed: 1 } }", &[])]
+#[case("{ ended: { completed: all } }", &["backend.home.ended.completed"])]
+#[case("{ connections: { idle-closed: '>0' } }", &[])]
+#[case("{ connections: { idle-closed: none } }", &["backend.home.connections.idle-closed"])]
+fn what_the_application_wrote(#[case] backend: &str, #[case] expected: &[&str]) {
+    let mut observations = mixed();
+    // Request 2 twice (a retry), one of somebody else, one connection.
+    observations.journal = vec![
+        journal(Some(2), "completed"),
+        journal(Some(4), "client_closed"),
+        journal(Some(99), "completed"),
+        journal(None, "idle_closed"),
+    ];
+    let expectation = expectation(&format!("backend: {{ home: {backend} }}"));
+    assert_eq!(unmet(&evaluate(&expectation, &observations)), expected);
+}
+
+#[test]
+fn a_retried_request_is_seen_once() {
+    let mut observations = mixed();
+    observations.journal = vec![journal(Some(2), "completed"), journal(Some(2), "completed")];
+    assert!(unmet(&evaluate(&expectation("backend: { home: { requests-seen: 1 } }"), &observations)).is_empty());
+}
+
+#[rstest]
+#[case("{ object: Service/shop, path: spec.selector.app, equals: shop }", true)]
+#[case("{ object: Service/shop, path: spec.selector.app, not-equals: shop }", false)]
+#[case("{ object: Service/other, path: spec.selector.app, equals: shop }", false)]
+#[case("{ object: Pod, selects: { service: shop }, count: 1 }", true)]
+#[case("{ object: Pod, count: 2 }", true)]
+#[case("{ object: Pod, selects: { labels: { app: web } }, path: 'status.conditions[Ready].status', equals: 'True' }", false)]
+#[case("{ object: Pod, path: 'status.conditions[Ready].status', equals: 'True' }", false)]
+#[case("{ object: Pod, path: 'status.conditions[Ready].status', equals: 'True', holds-for: 50% }", true)]
+#[case("{ object: EndpointSlice, selects: { service: shop }, path: 'endpoints[*].addresses[*]', count: none }", true)]
+#[case("{ object: EndpointSlice, path: 'ports[0].port', equals: 8081 }", true)]
+#[case("{ object: EndpointSlice, path: 'ports[0].port', text: { prefix: '80' } }", true)]
+#[case("{ object: NetworkPolicy, count: none }", true)]
+#[case("{ object: NetworkPolicy, path: spec, equals: 1 }", false)]
+#[case("{ object: Deployment/gateway/gateway, count: 1 }", true)]
+#[case("{ object: Deployment, count: none }", true)]
+#[case("{ object: Node, path: metadata.name }", true)]
+fn what_the_objects_say(#[case] object: &str, #[case] met: bool) {
+    let pod = |name: &str, app: &str, ready: &str| {
+        json!({ "kind": "Pod", "metadata": { "name": name, "namespace": "shop", "labels": { "app": app } },
+            "status": { "conditions": [{ "type": "Ready", "status": ready }] } })
+    };
+    let observations = Observations {
+        objects: vec![
+            json!({ "kind": "Service", "metadata": { "name": "shop", "namespace": "shop" }, "spec": { "selector": { "app": "shop" } } }),
+            pod("a", "shop", "True"),
+            pod("b", "web", "False"),
+            json!({ "kind": "EndpointSlice", "metadata": { "name": "shop-x", "namespace": "shop",
+                "labels": { "kubernetes.io/service-name": "shop" } }, "endpoints": null, "ports": [{ "port": 8081 }] }),
+            json!({ "kind": "Deployment", "metadata": { "name": "gateway", "namespace": "gateway" } }),
+            json!({ "kind": "Node", "metadata": { "name": "node-1" } }),
+        ],
+        ..Observations::default()
+    };
+    let items = evaluate(&expectation(&format!("kubernetes: [{object}]")), &observations);
+    assert_eq!(items[0].met, met, "{items:?}");
+}
+
+#[rstest]
+#[case("{ failures-of: home, line-up-with: pod-terminating, within: 50ms }", true)]
+#[case("{ failures-of: home, line-up-with: [pod-ready, pod-terminating], within: 50ms }", true)]
+#[case("{ failures-of: home, line-up-with: pod-ready, within: 50ms }", false)]
+#[case("{ failures-of: home, line-up-with: pod-terminating, within: 5ms }", false)]
+#[case("{ failures-of: home, line-up-with: pod-terminating, within: 5ms, share: 50% }", true)]
+fn failures_line_up_with_pods(#[case] order: &str, #[case] met: bool) {
+    let mut observations = mixed();
+    let event = |millis, kind| TimelineEvent { at: moment(millis), kind, object: "Pod/shop-a".to_owned() };
+    // Failures are from 0 to 5 and from 200 to 209.
+    observations.timeline =
+        vec![event(2, TimelineKind::PodTerminating), event(170, TimelineKind::PodTerminating), event(9000, TimelineKind::PodReady)];
+    let items = evaluate(&expectation(&format!("order: [{order}]")), &observations);
+    assert_eq!(items[0].met, met, "{items:?}");
+}
+
+#[test]
+fn failures_that_are_not_there_line_up_with_nothing() {
+    let expectation = expectation("order: [{ failures-of: home, line-up-with: pod-terminating, within: 1s }]");
+    assert!(is_vacuous(&expectation, &seen(vec![request(1, 0, 200, 1)])) == false);
+}
+
+#[test]
+fn hops_have_to_have_been_tried() {
+    let expectation = expectation("first-failing-hop: service -> pod");
+    assert_eq!(unmet(&evaluate(&expectation, &mixed())), ["first-failing-hop"]);
+    let seen = Observations { first_failing_hop: Some(Hop::ServiceToPod), ..mixed() };
+    assert!(unmet(&evaluate(&expectation, &seen)).is_empty());
+}
+
+#[test]
+fn who_made_an_answer() {
+    let with = |headers: &[(&str, &str)], body: &str, log: Vec<LogRecord>| {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let record = Record { headers, body: body.to_owned(), ..request(1, 0, 502, 1) };
+        let gateway_log = log.into_iter().map(|record| line(Some(1), record)).collect();
+        maker(&record, &Observations { gateway_log, ..seen(vec![record.clone()]) })
+    };
+    let access = |status| LogRecord::NginxAccess { status: 502, upstream_status: vec![status], upstream_address: Vec::new() };
+    assert_eq!(with(&[("x-app", "shop")], "", Vec::new()), Maker::Application);
+    assert_eq!(with(&[("server", "istio-envoy")], "", Vec::new()), Maker::Sidecar);
+    assert_eq!(with(&[], "", Vec::new()), Maker::Gateway);
+    assert_eq!(with(&[], "", vec![envoy(502, &[], "via_upstream")]), Maker::Application);
+    assert_eq!(with(&[], "no healthy upstream", vec![envoy(502, &[], "via_upstream")]), Maker::Sidecar);
+    assert_eq!(with(&[], "", vec![envoy(502, &["UPE"], "upstream_reset_before_response_started{protocol_error}")]), Maker::Gateway);
+    // nginx writes its own 502 into $upstream_status; the error log's line about the same request tells them apart.
+    assert_eq!(with(&[], "", vec![access(Some(502))]), Maker::Application);
+    assert_eq!(with(&[], "", vec![access(Some(502)), nginx_error(111, "connecting to upstream")]), Maker::Gateway);
+    assert_eq!(with(&[], "", vec![access(None)]), Maker::Gateway);
+    let none = reset(1, 0);
+    assert_eq!(maker(&none, &seen(vec![none.clone()])), Maker::Nobody);
+}
