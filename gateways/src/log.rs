@@ -49,3 +49,16 @@ pub fn parse_line(gateway: GatewayKind, line: &str) -> Option<LogRecord> {
         GatewayKind::Envoy => EnvoyAccess::parse(line).map(LogRecord::EnvoyAccess),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agents_own_lines_are_never_records() {
+        let error = "2026/11/21 04:41:58 [error] 1#1: *2 connect() failed (111: Connection refused) while connecting to upstream";
+        assert!(parse_line(GatewayKind::Nginx, error).is_some());
+        assert_eq!(parse_line(GatewayKind::Nginx, &format!("{AGENT_PREFIX}{error}")), None);
+        assert_eq!(parse_line(GatewayKind::Envoy, &format!("{AGENT_PREFIX}{{}}")), None);
+    }
+}

@@ -134,16 +134,17 @@ async fn serve(arguments: AgentArgs) -> Result<ExitCode, AgentError> {
     let health = Health::serve(arguments.health_port).await.map_err(io(format!("listen on port {}", arguments.health_port)))?;
     log(&format!("{kind} {version}, with the defaults of {}", kind.follows()));
 
-    let client = Client::try_default().await?;
-    let following = Following::start(&client).await;
-    let settings = crate::model::build(kind, &following.objects()).global;
-    let gateway = gateway(kind, &arguments, &version, binary, &settings);
-    let mut reconciler = Reconciler::new(client, following, gateway, kind, version, arguments.state.clone(), health);
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+    };
+    tokio::pin!(stop);
+    // The API may be out of reach for long; a stop is not to wait for it.
+    let mut reconciler = tokio::select! {
+        reconciler = prepare(&arguments, version, binary, health) => reconciler?,
+        () = &mut stop => return Ok(ExitCode::SUCCESS),
     };
     tokio::select! {
         error = reconciler.run() => return Err(error),
@@ -152,6 +153,15 @@ async fn serve(arguments: AgentArgs) -> Result<ExitCode, AgentError> {
     log("told to stop: letting requests in flight finish");
     reconciler.quit().await;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn prepare(arguments: &AgentArgs, version: String, binary: Binary, health: Health) -> Result<Reconciler, AgentError> {
+    let kind = arguments.gateway;
+    let client = Client::try_default().await?;
+    let following = Following::start(&client).await;
+    let settings = crate::model::build(kind, &following.objects()).global;
+    let gateway = gateway(kind, arguments, &version, binary, &settings);
+    Ok(Reconciler::new(client, following, gateway, kind, version, arguments.state.clone(), health))
 }
 
 fn gateway(kind: GatewayKind, arguments: &AgentArgs, version: &str, binary: Binary, settings: &EffectiveSettings) -> Box<dyn Gateway> {

@@ -127,3 +127,53 @@ impl EnvoyAccess {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Written by Envoy 1.40.0.
+    const REFUSED: &str = r#"{"authority":"shop.test","bytes_received":0,"bytes_sent":98,"connection_id":2,"connection_termination_details":null,"downstream_local_address":"127.0.0.1:35771","downstream_remote_address":"127.0.0.1:50100","duration":0,"method":"GET","path":"/","protocol":"HTTP/1.1","request_id":"refused","response_code":503,"response_code_details":"upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused}","response_duration":null,"response_flags":"UF","route_name":"shop/shop","start_time":"2026-11-21T04:44:15.016Z","upstream_cluster":"shop/shop/80/95dce54a95","upstream_connect_duration":null,"upstream_connection_id":0,"upstream_host":"127.0.0.1:36045","upstream_local_address":null,"upstream_request_attempt_count":1,"upstream_transport_failure_reason":"delayed_connect_error:_Connection_refused","user_agent":null}"#;
+
+    #[test]
+    fn a_refused_connection() {
+        insta::assert_json_snapshot!(EnvoyAccess::parse(REFUSED).unwrap());
+    }
+
+    #[test]
+    fn several_flags_and_unknown_ones() {
+        let line = REFUSED.replace(r#""response_flags":"UF""#, r#""response_flags":"URX,UF,XYZ""#);
+        let flags = EnvoyAccess::parse(&line).unwrap().response_flags;
+        let unknown = ResponseFlag::Unknown("XYZ".to_owned());
+        assert_eq!(flags, [ResponseFlag::UpstreamRetryLimitExceeded, ResponseFlag::UpstreamConnectionFailure, unknown]);
+        let none = REFUSED.replace(r#""response_flags":"UF""#, r#""response_flags":"-""#);
+        assert_eq!(EnvoyAccess::parse(&none).unwrap().response_flags, []);
+    }
+
+    #[test]
+    fn flags_go_by_short_and_long_names() {
+        for flag in ResponseFlag::ALL {
+            assert_eq!(ResponseFlag::from_name(flag.short()), *flag);
+            assert_eq!(ResponseFlag::from_name(flag.long()), *flag);
+        }
+    }
+
+    #[test]
+    fn other_lines_are_no_records() {
+        for line in
+            ["", "{}", "{\"response_code\": 200}", "[2026-11-21 04:44:15.011][25942][warning][main] x", &REFUSED[..REFUSED.len() - 1]]
+        {
+            assert_eq!(EnvoyAccess::parse(line), None, "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_makes_it_panic(cut in 0usize..900, extra in "[{}\",:0-9a-z]{0,6}") {
+            let cut = cut.min(REFUSED.len());
+            let _ = EnvoyAccess::parse(&format!("{}{extra}{}", &REFUSED[..cut], &REFUSED[cut..]));
+        }
+    }
+}

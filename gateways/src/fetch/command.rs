@@ -38,6 +38,7 @@ pub(super) fn run(command: &mut Command, folder: &Path, poll: &dyn Fn()) -> Resu
     let log = fs::File::create(&log_path).map_err(FetchError::file("write", &log_path))?;
     let log_again = log.try_clone().map_err(FetchError::file("write", &log_path))?;
     let program = command.get_program().to_owned();
+    end_with_this_thread(command);
     let mut child = command
         .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::null())
@@ -67,6 +68,15 @@ pub(super) fn run(command: &mut Command, folder: &Path, poll: &dyn Fn()) -> Resu
         return Err(FetchError::DiskFull { path: folder.to_owned() });
     }
     Ok(finished)
+}
+
+/// The kernel ends the package client when the thread that waits for it is gone (prctl(2), PR_SET_PDEATHSIG), so that nothing is left
+/// behind by a killed process.
+fn end_with_this_thread(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    let set = || Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?);
+    // SAFETY: between fork and exec only async-signal-safe functions may be called; prctl is a plain system call.
+    unsafe { command.pre_exec(set) };
 }
 
 /// Like [`run`], where anything but success is an error.

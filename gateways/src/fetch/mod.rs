@@ -4,6 +4,8 @@ mod cache;
 mod command;
 mod debian;
 mod error;
+#[cfg(test)]
+mod tests;
 pub(crate) mod version;
 mod wheel;
 

@@ -13,6 +13,8 @@ use crate::GatewayKind;
 const INGRESS_NGINX: &str = "nginx.ingress.kubernetes.io/";
 const CONTOUR: &str = "projectcontour.io/";
 const OWN: &str = "gatelab.dev/";
+/// Keys under [`OWN`] that the cluster writes for other readers.
+const OTHERS: [&str; 1] = ["host-address"];
 
 /// An annotation whose value cannot be used; the controllers ignore it and so does the agent, with an Event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,7 +79,7 @@ pub fn redirects_to_https(kind: GatewayKind, annotations: &Annotations, has_cert
 
 fn own(settings: &mut Settings, annotations: &Annotations, problems: &mut Vec<AnnotationProblem>) {
     for (annotation, value) in annotations {
-        let Some(key) = annotation.strip_prefix(OWN) else { continue };
+        let Some(key) = annotation.strip_prefix(OWN).filter(|key| !OTHERS.contains(key)) else { continue };
         let read = match read_key(key, value) {
             Ok(read) => read,
             Err(mistake) => {

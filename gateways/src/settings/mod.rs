@@ -48,7 +48,7 @@ pub struct Settings {
     /// At least this long lies between two changes of the running configuration. ingress-nginx: `--sync-rate-limit`, as a period.
     #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     pub sync_delay: Option<Duration>,
-    /// nginx: `worker_processes`; Envoy: `--concurrency`. 0: one for each processor. Read once, when the gateway starts.
+    /// nginx: `worker_processes`; Envoy: `--concurrency`. 0: one for each processor. Envoy reads it once, when it starts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<u32>,
     /// Largest request body. nginx: `client_max_body_size` (413 above it); 0: no limit. Envoy streams bodies and takes no notice.
