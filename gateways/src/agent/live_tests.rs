@@ -9,6 +9,9 @@ use std::{
 };
 
 use super::{ApplyError, Binary, Gateway};
+
+mod tls;
+
 use crate::{
     GatewayKind, LogRecord,
     envoy::{self, EnvoyGateway, ResponseFlag},
@@ -26,6 +29,7 @@ struct Bench {
     kind: GatewayKind,
     gateway: Box<dyn Gateway>,
     port: u16,
+    https_port: u16,
     state: tempfile::TempDir,
 }
 
@@ -65,7 +69,7 @@ impl Bench {
                 Box::new(EnvoyGateway::new(binary, envoy::Layout { state: folder, http_port: port, https_port, admin_port: 0 }, 1))
             }
         };
-        Some(Self { kind, gateway, port, state })
+        Some(Self { kind, gateway, port, https_port, state })
     }
 
     /// Makes the shop's configuration the running one, its single pod being at this port of loopback.
