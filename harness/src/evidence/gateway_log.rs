@@ -43,26 +43,23 @@ pub fn logged_requests(lines: &[GatewayLine]) -> impl Iterator<Item = Uuid> {
     lines.iter().filter(|line| !matches!(line.record, LogRecord::NginxError { .. } | LogRecord::Other)).filter_map(|line| line.request_id)
 }
 
-/// An error line of nginx carries no request id, but the request line and the upstream address. It belongs to the access line
-/// that has both, whose request was under way at that moment, and that has a try at that address left to explain; of several
-/// the one that ended first.
+/// An error line of nginx carries no request id, but the number of the client's connection; of the requests on that connection it
+/// belongs to the one that was under way at that moment.
 fn join_nginx_errors(parsed: &[(&LogLine, Option<gateways::LogRecord>)]) -> BTreeMap<usize, Uuid> {
-    struct Access<'a> {
+    struct Access {
+        connection: u64,
         began: Timestamp,
         ended: Timestamp,
         id: Uuid,
-        request: &'a str,
-        tries: Vec<&'a str>,
     }
-    let mut accesses: Vec<Access<'_>> = parsed
+    let mut accesses: Vec<Access> = parsed
         .iter()
         .filter_map(|(line, record)| match record {
             Some(gateways::LogRecord::NginxAccess(access)) => Some(Access {
+                connection: access.connection?,
                 began: line.at?.checked_sub(SignedDuration::try_from(access.request_time).ok()? + TWO_PIPES).ok()?,
                 ended: line.at?.checked_add(TWO_PIPES).ok()?,
                 id: access.request_id.as_deref()?.parse().ok()?,
-                request: &access.request,
-                tries: access.attempts.iter().map(|attempt| attempt.address.as_str()).collect(),
             }),
             _ => None,
         })
@@ -71,28 +68,13 @@ fn join_nginx_errors(parsed: &[(&LogLine, Option<gateways::LogRecord>)]) -> BTre
     let mut joined = BTreeMap::new();
     for (index, (line, record)) in parsed.iter().enumerate() {
         let Some(gateways::LogRecord::NginxError(error)) = record else { continue };
-        let (Some(request), Some(at)) = (&error.request, line.at) else { continue };
-        let upstream = upstream_address(error);
-        let found = accesses
-            .iter_mut()
-            .filter(|access| access.request == *request && (access.began..=access.ended).contains(&at))
-            .find(|access| upstream.is_none_or(|upstream| access.tries.contains(&upstream)));
+        let (Some(connection), Some(at)) = (error.connection, line.at) else { continue };
+        let found = accesses.iter().find(|access| access.connection == connection && (access.began..=access.ended).contains(&at));
         if let Some(access) = found {
-            // Each try at an address explains one error line.
-            if let Some(used) = access.tries.iter().position(|tried| Some(*tried) == upstream) {
-                access.tries.remove(used);
-            }
             joined.insert(index, access.id);
         }
     }
     joined
-}
-
-/// `http://10.244.1.4:8080/path` -> `10.244.1.4:8080`.
-fn upstream_address(error: &NginxError) -> Option<&str> {
-    let upstream = error.upstream.as_deref()?;
-    let rest = upstream.split_once("://").map_or(upstream, |(_, rest)| rest);
-    rest.split('/').next().filter(|address| !address.is_empty())
 }
 
 fn convert(record: gateways::LogRecord) -> LogRecord {
@@ -146,36 +128,40 @@ pub fn just_before(start: Timestamp) -> Timestamp {
 mod tests {
     use super::*;
 
-    /// Two requests one after the other, each tried at two servers that time out: four error lines, two access lines.
+    /// Two requests at the same time, each tried at two servers that time out, and a later one on the first one's connection.
     #[test]
     fn errors_of_nginx_are_joined_to_the_request_that_was_under_way() {
-        let ids = ["11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"];
-        let error = |time: &str, server: &str| LogLine {
-            at: Some(format!("2026-11-21T04:00:0{time}Z").parse().unwrap()),
+        let ids = ["11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222", "33333333-3333-4333-8333-333333333333"];
+        let at = |time: &str| Some(format!("2026-11-21T04:00:0{time}Z").parse().unwrap());
+        let error = |time: &str, connection: u32| LogLine {
+            at: at(time),
             text: format!(
-                "2026/11/21 04:00:00 [error] 20#20: *1 upstream timed out (110: Connection timed out) while reading response header from \
-                 upstream, client: 10.244.0.2, server: shop.test, request: \"GET / HTTP/1.1\", upstream: \"http://{server}/\", host: \"shop.test\""
+                "2026/11/21 04:00:00 [error] 20#20: *{connection} upstream timed out (110: Connection timed out) while reading response \
+                 header from upstream, client: 10.244.0.2, server: shop.test, request: \"GET / HTTP/1.1\", upstream: \
+                 \"http://10.244.1.2:8080/\", host: \"shop.test\""
             ),
         };
-        let access = |time: &str, id: &str| LogLine {
-            at: Some(format!("2026-11-21T04:00:0{time}Z").parse().unwrap()),
+        let access = |time: &str, took: &str, connection: u32, id: &str| LogLine {
+            at: at(time),
             text: format!(
-                "10.244.0.2 - - [21/Nov/2026:04:00:00 +0000] \"GET / HTTP/1.1\" 504 160 \"-\" \"gatelab-probe\" 120 2.000 [shop-shop-http] [] \
-                 10.244.1.2:8080, 10.244.1.3:8080 0, 0 1.000, 1.000 504, 504 {id} \"shop.test\" \"0.001, 0.001\" \"-, -\""
+                "10.244.0.2 - - [21/Nov/2026:04:00:00 +0000] \"GET / HTTP/1.1\" 504 160 \"-\" \"gatelab-probe\" 120 {took} [shop-shop-http] [] \
+                 10.244.1.2:8080 0 1.000 504 {id} \"shop.test\" \"0.001\" \"-\" \"{connection}\""
             ),
         };
         let lines = [
-            error("1.000", "10.244.1.2:8080"),
-            error("2.000", "10.244.1.3:8080"),
-            access("2.001", ids[0]),
-            error("3.003", "10.244.1.2:8080"),
+            error("1.000", 7),
+            error("1.001", 8),
+            error("2.000", 7),
+            access("2.001", "2.000", 7, ids[0]),
             // The access line came first through its pipe.
-            access("4.004", ids[1]),
-            error("4.005", "10.244.1.3:8080"),
+            access("2.002", "2.000", 8, ids[1]),
+            error("2.003", 8),
+            error("3.501", 7),
+            access("3.502", "1.000", 7, ids[2]),
         ];
         let read = read(GatewayKind::Nginx, &lines);
         let joined: Vec<_> = read.iter().map(|line| line.request_id.map(|id| id.to_string())).collect();
-        let expected: Vec<_> = [0, 0, 0, 1, 1, 1].map(|index: usize| Some(ids[index].to_owned())).into();
+        let expected: Vec<_> = [0, 1, 0, 0, 1, 1, 2, 2].map(|index: usize| Some(ids[index].to_owned())).into();
         assert_eq!(joined, expected);
         assert!(
             matches!(&read[0].record, LogRecord::NginxError { errno: Some(110), message, .. } if message == "upstream timed out"),

@@ -67,7 +67,12 @@ pub fn rollouts_pending(snapshot: &Snapshot) -> Option<String> {
             None => pending,
         });
     }
-    snapshot.of_kind("Pod", None).filter(|pod| !terminating(pod)).find_map(pod_pending)
+    // `kubectl rollout status` does not wait for pods that are on their way out, but they still serve, log and count as objects.
+    let leaving = snapshot.of_kind("Pod", None).find(|pod| terminating(pod));
+    if let Some(pod) = leaving {
+        return Some(format!("Pod {} is terminating", pod.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("?")));
+    }
+    snapshot.of_kind("Pod", None).find_map(pod_pending)
 }
 
 /// What a pod says about why it does not run; the usual reason that a rollout hangs.
