@@ -4,6 +4,10 @@ use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -396,4 +400,47 @@ async fn signatures_of_envoy() {
         eprintln!("{}", bench.log_text());
     }
     bench.gateway.quit().await;
+}
+
+/// A change of endpoints costs no request, however often it comes: nginx' graceful reload and Envoy's EDS both hold.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_under_load_lose_no_request() {
+    for kind in GatewayKind::ALL {
+        let Some(mut bench) = Bench::new(kind) else { continue };
+        let pods = [ok_server("first"), ok_server("second")];
+        bench.apply(pods[0], "").await.unwrap();
+        let (stop, port) = (Arc::new(AtomicBool::new(false)), bench.port);
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                let stop = Arc::clone(&stop);
+                thread::spawn(move || {
+                    let mut failures = Vec::new();
+                    let mut sent = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        sent += 1;
+                        let mut answer = String::new();
+                        let outcome = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).and_then(|mut stream| {
+                            stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+                            stream.write_all(b"GET / HTTP/1.1\r\nhost: shop.test\r\nconnection: close\r\n\r\n")?;
+                            stream.read_to_string(&mut answer)
+                        });
+                        if outcome.is_err() || !answer.starts_with("HTTP/1.1 200") {
+                            failures.push(format!("{outcome:?} {answer}"));
+                        }
+                    }
+                    (sent, failures)
+                })
+            })
+            .collect();
+        for change in 1..8 {
+            bench.apply(pods[change % 2], "").await.unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+        for client in clients {
+            let (sent, failures) = client.join().unwrap();
+            assert!(sent > 0);
+            assert!(failures.is_empty(), "{kind}: {} of {sent}: {:?}", failures.len(), failures.first());
+        }
+        bench.gateway.quit().await;
+    }
 }
