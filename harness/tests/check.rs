@@ -1,5 +1,8 @@
 //! Scenario files: the catalogue has no mistake, and every mistake of a bad file is told, with its place and what to write.
 
+// In a test a panic is the failure.
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 
 use harness::scenario::{Catalogue, Problem, Scale};

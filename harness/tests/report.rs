@@ -1,5 +1,8 @@
 //! Reports from a made-up stream of events, mixed as two runs at once would mix them.
 
+// In a test a panic is the failure.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

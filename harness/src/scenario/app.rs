@@ -71,7 +71,7 @@ impl App {
 pub fn check_identity(object: &Value, span: Span, problems: &mut Problems) {
     for (path, key) in [(vec!["apiVersion"], "apiVersion"), (vec!["kind"], "kind"), (vec!["metadata", "name"], "metadata.name")] {
         let found = path.iter().try_fold(object, |value, step| value.get(step));
-        if !found.is_some_and(|value| value.as_str().is_some_and(|text| !text.is_empty())) {
+        if found.and_then(Value::as_str).is_none_or(str::is_empty) {
             problems.add(span, Mistake::MissingKey { key: key.to_owned(), element: "a Kubernetes object".to_owned() });
         }
     }

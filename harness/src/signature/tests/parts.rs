@@ -213,7 +213,7 @@ fn failures_line_up_with_pods(#[case] order: &str, #[case] met: bool) {
 #[test]
 fn failures_that_are_not_there_line_up_with_nothing() {
     let expectation = expectation("order: [{ failures-of: home, line-up-with: pod-terminating, within: 1s }]");
-    assert!(is_vacuous(&expectation, &seen(vec![request(1, 0, 200, 1)])) == false);
+    assert!(!is_vacuous(&expectation, &seen(vec![request(1, 0, 200, 1)])));
 }
 
 #[test]
