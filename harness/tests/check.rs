@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use harness::scenario::time::format_duration;
 use harness::scenario::{Catalogue, Problem, Scale};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 
@@ -95,9 +96,11 @@ fn real_time_uses_the_production_values() {
     let entry = catalogue.get("slow-backend").unwrap();
     let settings = |scale| entry.plan("nginx", scale).settings["read-timeout"].clone();
     assert_eq!((settings(Scale::Lab), settings(Scale::Production)), ("1s".into(), "60s".into()));
-    let config = |scale| entry.plan("nginx", scale).fault.patch[0]["data"]["config.yaml"].as_str().unwrap().to_owned();
-    assert!(config(Scale::Lab).contains("latency: \"3s\""), "{}", config(Scale::Lab));
-    assert!(config(Scale::Production).contains("latency: \"90s\""));
+    for scale in [Scale::Lab, Scale::Production] {
+        let takes = format_duration(entry.scenario.times(scale).0["report-takes"]);
+        let config = entry.plan("nginx", scale).fault.patch[0]["data"]["config.yaml"].as_str().unwrap().to_owned();
+        assert!(config.contains(&format!("latency: \"{takes}\"")), "{config}");
+    }
 }
 
 #[test]
@@ -149,4 +152,28 @@ fn the_schema_requires_what_the_parser_requires() {
     missing.sort();
     required.sort();
     assert_eq!(missing, required);
+}
+
+/// The reference names every key and every word that a file may hold.
+#[test]
+fn the_reference_names_every_key() {
+    let text = std::fs::read_to_string(folder("../docs/scenario-format.md")).unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&harness::scenario::schema::render().unwrap()).unwrap();
+    let mut keys = Vec::new();
+    let mut open = vec![&schema];
+    while let Some(value) = open.pop() {
+        if let Some(properties) = value["properties"].as_object() {
+            keys.extend(properties.keys().cloned());
+        }
+        match value {
+            serde_json::Value::Object(entries) => open.extend(entries.values()),
+            serde_json::Value::Array(items) => open.extend(items),
+            _ => {}
+        }
+    }
+    keys.extend(harness::signature::TimelineKind::ALL.iter().map(|kind| kind.name()));
+    keys.sort();
+    keys.dedup();
+    let missing: Vec<String> = keys.into_iter().filter(|key| !text.contains(key.as_str())).collect();
+    assert!(missing.is_empty(), "docs/scenario-format.md does not name {missing:?}");
 }
