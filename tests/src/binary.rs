@@ -16,7 +16,8 @@ pub fn gatelab_path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
         let test_executable = std::env::current_exe().expect("the path of this test");
-        let profile_folder = test_executable.ancestors().find(|folder| folder.join("deps").is_dir()).expect("tests run from cargo's target folder");
+        let profile_folder =
+            test_executable.ancestors().find(|folder| folder.join("deps").is_dir()).expect("tests run from cargo's target folder");
         let profile = match profile_folder.file_name().and_then(|name| name.to_str()) {
             Some("debug") | None => "dev",
             Some(other) => other,

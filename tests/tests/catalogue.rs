@@ -1,0 +1,103 @@
+//! Every scenario on every gateway that it claims, three times over: as it is (must be proven), with its fault left out
+//! and with its fix left out (must never be proven). The second and third are what makes the first worth something: an
+//! expectation that holds without the fault, or a control that cannot fail, shows here.
+
+use std::process::{Command, ExitCode};
+
+use gatelab_tests::Home;
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::Value;
+
+/// How a run is bent, and what may come of it.
+#[derive(Clone, Copy)]
+struct Variant {
+    name: &'static str,
+    flag: Option<&'static str>,
+    allowed: &'static [&'static str],
+}
+
+const VARIANTS: [Variant; 3] = [
+    Variant { name: "proven", flag: None, allowed: &["proven"] },
+    Variant { name: "without-fault", flag: Some("--without-fault"), allowed: &["unexpected", "void"] },
+    // Where the fault outlives its own control, the control after the missing fix fails: nothing was learnt.
+    Variant { name: "without-fix", flag: Some("--without-fix"), allowed: &["void"] },
+];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Most of a run is waiting for time-outs and probe periods, so more runs than cores go side by side.
+    if arguments.test_threads.is_none() {
+        arguments.test_threads = Some(std::thread::available_parallelism().map_or(2, usize::from) * 2);
+    }
+    let home = Home::new();
+    let unfit = unfit_machine(&home);
+    let trials = cases(&home).into_iter().flat_map(|(scenario, gateway)| {
+        VARIANTS.map(|variant| {
+            let (scenario, gateway) = (scenario.clone(), gateway.clone());
+            Trial::test(format!("{}::{scenario}::{gateway}", variant.name), move || run(&scenario, &gateway, variant))
+                .with_ignored_flag(unfit.is_some())
+        })
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    if let Some(reason) = unfit {
+        eprintln!("skipped: this machine cannot run labs: {reason}");
+    }
+    conclusion.exit_code()
+}
+
+/// What `gatelab doctor` finds missing, where that keeps labs from running at all.
+fn unfit_machine(home: &Home) -> Option<String> {
+    let doctor = home.gatelab().arg("doctor").output().expect("gatelab starts");
+    (!doctor.status.success()).then(|| String::from_utf8_lossy(&doctor.stdout).into_owned())
+}
+
+fn cases(home: &Home) -> Vec<(String, String)> {
+    let output = home.gatelab().args(["list", "--json"]).output().expect("gatelab starts");
+    assert!(output.status.success(), "gatelab list: {}", String::from_utf8_lossy(&output.stderr));
+    let list: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let cases: Vec<(String, String)> = list
+        .as_array()
+        .expect("a list of scenarios")
+        .iter()
+        .flat_map(|scenario| {
+            let id = scenario["id"].as_str().expect("an id").to_owned();
+            let gateways = scenario["gateways"].as_array().expect("gateways").clone();
+            gateways.into_iter().map(move |gateway| (id.clone(), gateway.as_str().expect("a name").to_owned()))
+        })
+        .collect();
+    assert!(!cases.is_empty(), "the catalogue is not found");
+    cases
+}
+
+fn run(scenario: &str, gateway: &str, variant: Variant) -> Result<(), Failed> {
+    let home = Home::new();
+    let out = home.path().join("out");
+    let mut command: Command = home.gatelab();
+    command.args(["run", scenario, "--gateway", gateway, "--json", "--out"]).arg(&out).args(variant.flag);
+    let output = command.output()?;
+    let told = format!("{}\n{}", String::from_utf8_lossy(&output.stderr), output.status);
+    let report: Value = serde_json::from_slice(&output.stdout).map_err(|error| format!("no report: {error}\n{told}"))?;
+    let runs = report["runs"].as_array().ok_or("a report without runs")?;
+    let [run] = runs.as_slice() else { return Err(format!("{} runs instead of one\n{told}", runs.len()).into()) };
+    if (run["scenario"].as_str(), run["gateway"].as_str()) != (Some(scenario), Some(gateway)) {
+        return Err(format!("a report about another run: {} on {}", run["scenario"], run["gateway"]).into());
+    }
+    let verdict = run["verdict"]["is"].as_str().unwrap_or("no verdict");
+    let told = format!("{told}\n{}", unmet(run));
+    if variant.allowed.contains(&verdict) {
+        Ok(())
+    } else {
+        Err(format!("the verdict is {verdict}, not one of {:?}\n{told}", variant.allowed).into())
+    }
+}
+
+/// What was expected and not seen, phase by phase.
+fn unmet(run: &Value) -> String {
+    let mut lines = vec![run["verdict"].to_string()];
+    for phase in run["phases"].as_array().into_iter().flatten() {
+        for item in phase["items"].as_array().into_iter().flatten().filter(|item| item["met"] == false) {
+            lines.push(format!("{} {}: expected {}, observed {}", phase["phase"], item["name"], item["expected"], item["observed"]));
+        }
+    }
+    lines.join("\n")
+}
