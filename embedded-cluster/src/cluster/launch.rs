@@ -19,6 +19,9 @@ use crate::init::INIT_COMMAND;
 /// How long a killed lab may take until the kernel has taken it apart.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a dead lab's processes may hold its folder.
+const CLAIM_WITHIN: Duration = Duration::from_secs(2);
+
 /// What the new process is told; comes with the state folder's lock as a descriptor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
@@ -63,7 +66,7 @@ impl Cluster {
         check(&config)?;
         let state_dir = StateDir::at(&config.state_dir.clone().unwrap_or_else(|| default_state_dir(&config.name)));
         sweep_abandoned();
-        let lock = state_dir.claim(&config.name)?;
+        let lock = claim(&state_dir, &config.name).await?;
         let launch = Launch::begin(&config, &state_dir, lock).inspect_err(|_| state_dir.remove())?;
         let waited = config.ready_within;
         match tokio::time::timeout(waited, launch.ready(&config, &state_dir)).await {
@@ -90,9 +93,7 @@ impl Cluster {
         let record = dir.read_record().ok_or_else(gone)?;
         let process = open_process(record.pid).filter(|_| record.is_alive());
         let Some(process) = process else {
-            if dir.is_abandoned() {
-                dir.remove();
-            }
+            dir.remove_if_abandoned();
             return Err(gone());
         };
         Ok(Self { record, process: Arc::new(process), lifeline: None })
@@ -184,8 +185,24 @@ fn folders() -> impl Iterator<Item = StateDir> {
 fn sweep_abandoned() {
     for dir in folders() {
         // A folder without a record may be one that another launcher is just claiming.
-        if dir.read_record().is_some_and(|record| !record.is_alive()) && dir.is_abandoned() {
-            dir.remove();
+        if dir.read_record().is_some_and(|record| !record.is_alive()) {
+            dir.remove_if_abandoned();
+        }
+    }
+}
+
+/// Claims the folder. A lab that was killed a moment ago, or another launcher's sweep, may still hold it: only a living
+/// lab is a reason to refuse at once.
+async fn claim(state_dir: &StateDir, name: &str) -> Result<Lock, ClusterError> {
+    let patience = tokio::time::Instant::now() + CLAIM_WITHIN;
+    loop {
+        match state_dir.claim(name) {
+            Err(ClusterError::AlreadyRunning { .. })
+                if !state_dir.read_record().is_some_and(|record| record.is_alive()) && tokio::time::Instant::now() < patience =>
+            {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            claimed => return claimed,
         }
     }
 }

@@ -1,12 +1,11 @@
 //! The folder a lab keeps on the host: who it is, its kubeconfig, its log. All else lives in memory.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::{ClusterError, Lifetime};
@@ -52,7 +51,9 @@ fn is_own_folder(path: &Path) -> bool {
 
 /// Held open and locked by the lab's processes for as long as one of them lives: the kernel lets go of it however they
 /// end, so a folder whose lock can be taken belongs to nobody.
-pub(crate) type Lock = Flock<File>;
+///
+/// Not a guard that unlocks when dropped: the lock belongs to the open file, which launcher and lab share.
+pub(crate) type Lock = File;
 
 #[derive(Clone, Debug)]
 pub(crate) struct StateDir {
@@ -99,16 +100,24 @@ impl StateDir {
         let failed = |action, source| ClusterError::StateDir { action, path: path.clone(), source };
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = file.map_err(|source| failed("opening", source))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(lock)),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, errno)) => Err(failed("locking", errno.into())),
+        match file.try_lock() {
+            // Between opening and locking, a sweeper may have removed the file, and another lab made it anew: then
+            // this lock protects nothing.
+            Ok(()) => Ok(is_same_file(&file, &path).then_some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(failed("locking", source)),
         }
     }
 
-    /// Whether no lab's process holds the folder any more.
-    pub fn is_abandoned(&self) -> bool {
-        !self.path.join("lock").exists() || matches!(self.try_lock(), Ok(Some(_)))
+    /// Removes the folder when no lab's process holds it any more; whether it did.
+    pub fn remove_if_abandoned(&self) -> bool {
+        if !self.path.is_dir() {
+            return false;
+        }
+        // Held while removing, so that nobody claims the folder meanwhile.
+        let Ok(Some(_lock)) = self.try_lock() else { return false };
+        self.remove();
+        true
     }
 
     pub fn open_log(&self) -> Result<File, ClusterError> {
@@ -149,6 +158,13 @@ impl StateDir {
         }
         let _ = fs::remove_dir(self.memory());
         let _ = fs::remove_dir(&self.path);
+    }
+}
+
+fn is_same_file(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(held), Ok(there)) => (held.dev(), held.ino()) == (there.dev(), there.ino()),
+        _ => false,
     }
 }
 
@@ -199,12 +215,14 @@ mod tests {
         let dir = StateDir::at(&folder.path().join("lab"));
         let lock = dir.claim("lab").unwrap();
         dir.write_record(&record(77, 1)).unwrap();
-        assert!(!dir.is_abandoned());
+        assert!(!dir.remove_if_abandoned());
         assert!(matches!(dir.claim("lab"), Err(ClusterError::AlreadyRunning { pid: 77, .. })));
         drop(lock);
-        assert!(dir.is_abandoned());
-        let _lock = dir.claim("lab").unwrap();
+        let lock = dir.claim("lab").unwrap();
         assert_eq!(dir.read_record(), None, "what the last lab left must be gone");
+        drop(lock);
+        assert!(dir.remove_if_abandoned());
+        assert!(!dir.path().exists());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! The test binary becomes PID 1 of a pid namespace first, as a lab's first process is, because containers become its
 //! children; and it starts itself again as the runtime's shim. Both need a `main` of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test; clippy knows only those under #[test]")]
 
 mod containers;
 mod exec;

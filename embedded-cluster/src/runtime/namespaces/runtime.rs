@@ -288,7 +288,7 @@ fn process_order(spec: &ContainerSpec, image: &Image, pod: &SandboxSpec) -> Resu
     if spec.tty {
         env.push(("TERM".to_owned(), "xterm".to_owned()));
     }
-    for (name, value) in image.env.iter().map(|(n, v)| (n, v)).chain(spec.env.iter().map(|(n, v)| (n, v))) {
+    for (name, value) in image.env.iter().chain(spec.env.iter().map(|(n, v)| (n, v))) {
         env.retain(|(known, _)| known != name);
         env.push((name.clone(), value.clone()));
     }
