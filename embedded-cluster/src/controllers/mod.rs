@@ -12,6 +12,7 @@ use crate::network::NetworkPlan;
 use crate::store::Store;
 
 mod deployment;
+mod endpoint_mirror;
 mod endpoints;
 pub(crate) mod events;
 mod garbage;
@@ -51,6 +52,7 @@ pub fn spawn_all(store: &Store, config: ControllersConfig) -> JoinSet<()> {
     running.spawn(replicaset::run(store.clone(), pods.clone()));
     running.spawn(scheduler::run(store.clone(), pods.clone()));
     running.spawn(endpoints::run(store.clone(), pods.clone(), services.clone(), slices.clone()));
+    running.spawn(endpoint_mirror::run(store.clone(), services.clone(), slices.clone()));
     running.spawn(nodes::run(store.clone(), pods.clone()));
     running.spawn(garbage::run(store.clone()));
     running.spawn(network::run(store.clone(), pods, services, slices, config.apply));

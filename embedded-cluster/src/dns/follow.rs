@@ -1,5 +1,6 @@
 //! Keeps the zone as the API says: Namespaces, Services and EndpointSlices.
 
+#[cfg(test)]
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -135,6 +135,14 @@ fn rendered(line: &[u8], options: &LogOptions) -> Option<Vec<u8>> {
     Some(rendered)
 }
 
+/// The last 80 lines of a log, at most 2048 bytes of them (`MaxContainerTerminationMessageLogLines`).
+pub(super) fn end(log: &[u8]) -> Vec<u8> {
+    let options = LogOptions::default();
+    let lines: Vec<Vec<u8>> = log.split_inclusive(|byte| *byte == b'\n').filter_map(|line| rendered(line, &options)).collect();
+    let text = lines[lines.len().saturating_sub(80)..].concat();
+    text[text.len().saturating_sub(2048)..].to_vec()
+}
+
 /// Tells when a file grew (inotify).
 struct Changes {
     fd: AsyncFd<OwnedFd>,
@@ -198,6 +206,15 @@ mod tests {
     #[tokio::test]
     async fn lines_lose_their_prefix_and_halves_are_joined() {
         assert_eq!(read(LogOptions::default()).await, "one\ntwo halves\nfour\n");
+    }
+
+    #[test]
+    fn the_end_of_a_log_is_bounded_in_lines_and_bytes() {
+        assert_eq!(end(LOG.as_bytes()), b"one\ntwo halves\nfour\n");
+        let long: String = (0..100).map(|n| format!("2026-01-01T00:00:01Z stdout F {n}\n")).collect();
+        assert!(end(long.as_bytes()).starts_with(b"20\n21\n"));
+        let wide = format!("2026-01-01T00:00:01Z stdout F {}\n", "x".repeat(5000));
+        assert_eq!(end(wide.as_bytes()).len(), 2048);
     }
 
     #[tokio::test]

@@ -70,6 +70,11 @@ pub(super) fn log_path(kubelet: &Kubelet, pod: &Pod, container: &str, attempt: u
     pod_folder(kubelet, pod).join("logs").join(container).join(format!("{attempt}.log"))
 }
 
+/// Where a run's `terminationMessagePath` is on this machine.
+pub(super) fn message_path(kubelet: &Kubelet, pod: &Pod, container: &str, attempt: u32) -> PathBuf {
+    pod_folder(kubelet, pod).join("messages").join(container).join(format!("{attempt}.message"))
+}
+
 struct Termination {
     began: Instant,
     deadline: watch::Sender<Instant>,
@@ -87,6 +92,7 @@ pub(super) struct Worker {
     /// The address stays in the status when the sandbox is gone.
     pod_ip: Option<Ipv4Addr>,
     start_time: Timestamp,
+    began: Instant,
     /// Nothing that has no back-off of its own is tried before.
     not_before: Option<Instant>,
     /// A message that would otherwise be repeated at every try.
@@ -94,6 +100,8 @@ pub(super) struct Worker {
     termination: Option<Termination>,
     stopped: Option<Stopped>,
     gone_from_api: bool,
+    /// `activeDeadlineSeconds` has passed.
+    overran: bool,
     outbox: mpsc::UnboundedSender<Message>,
     inbox: mpsc::UnboundedReceiver<Message>,
 }
@@ -109,11 +117,13 @@ impl Worker {
             sandbox_pending: false,
             pod_ip: None,
             start_time: Timestamp::now(),
+            began: Instant::now(),
             not_before: None,
             last_complaint: None,
             termination: None,
             stopped: None,
             gone_from_api: false,
+            overran: false,
             outbox: outbox.clone(),
             inbox,
             kubelet,
@@ -184,6 +194,17 @@ impl Worker {
         self.containers.get(index).is_some_and(|c| c.attempt == attempt)
     }
 
+    /// When `activeDeadlineSeconds` is over.
+    fn active_until(&self) -> Option<Instant> {
+        let seconds = self.pod.spec.as_ref().and_then(|s| s.active_deadline_seconds)?;
+        Some(self.began + Duration::from_secs(u64::try_from(seconds).ok()?))
+    }
+
+    fn own_grace(&self) -> Duration {
+        let seconds = self.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30);
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(30))
+    }
+
     fn policy(&self) -> String {
         self.pod.spec.as_ref().and_then(|s| s.restart_policy.clone()).unwrap_or_else(|| "Always".to_owned())
     }
@@ -250,6 +271,10 @@ impl Worker {
 
     /// Takes every step that can be taken now; true when nothing is left to do for this pod.
     fn advance(&mut self) -> bool {
+        if self.termination.is_none() && self.active_until().is_some_and(|at| at <= Instant::now()) {
+            self.overran = true;
+            self.terminate(self.own_grace());
+        }
         if self.termination.is_some() {
             return self.advance_termination();
         }
@@ -354,6 +379,7 @@ impl Worker {
     /// The pod is over by itself; sidecars end now, the last one first. True when all are gone.
     fn stop_sidecars(&mut self) -> bool {
         if self.containers.iter().all(|c| !c.is_alive()) {
+            self.stopped.get_or_insert_with(Stopped::default);
             return true;
         }
         let last = self.containers.iter().rposition(|c| c.role == Role::Sidecar && c.is_running());
@@ -375,7 +401,7 @@ impl Worker {
         }
         let containers = self.containers.iter().filter(|c| !c.is_alive() && !c.done).filter_map(|c| c.not_before);
         let now = Instant::now();
-        containers.chain(self.not_before).filter(|at| *at > now).min()
+        containers.chain(self.not_before).chain(self.active_until()).filter(|at| *at > now).min()
     }
 
     fn publish(&mut self) {

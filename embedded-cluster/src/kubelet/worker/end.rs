@@ -6,18 +6,38 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Message, Termination, Worker, pod_folder, seen};
+use super::{Message, Termination, Worker, log_path, message_path, pod_folder, seen};
 use crate::controllers::pods::key;
 use crate::kubelet::container::{Container, Ended, Role, State, Task};
 use crate::kubelet::killing::{self, Kill};
+use crate::kubelet::logs;
 use crate::kubelet::status::Stopped;
 use crate::runtime::ExitStatus;
 use crate::store::DeleteOptions;
 
+/// Longest termination message that is kept (`MaxContainerTerminationMessageLength`).
+const MAX_MESSAGE: usize = 4096;
+
 impl Worker {
     pub(super) fn exited(&mut self, index: usize, exit: &ExitStatus) {
         let Some(id) = self.containers[index].id().cloned() else { return };
-        self.ended(index, Ended::of(id, exit));
+        let mut ended = Ended::of(id, exit);
+        ended.message = self.last_words(index, exit.exit_code);
+        self.ended(index, ended);
+    }
+
+    /// What the container left in its termination message file; or, if it asks for that, the end of its log.
+    fn last_words(&self, index: usize, exit_code: i32) -> Option<String> {
+        let container = &self.containers[index];
+        let run = u32::try_from(container.restart_count).unwrap_or(0);
+        let read = |path| std::fs::read(path).unwrap_or_default();
+        let mut words = read(message_path(&self.kubelet, &self.pod, container.name(), run));
+        let from_log = container.template.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
+        if words.is_empty() && from_log && exit_code != 0 {
+            words = logs::end(&read(log_path(&self.kubelet, &self.pod, container.name(), run)));
+        }
+        words.truncate(MAX_MESSAGE);
+        Some(String::from_utf8_lossy(&words).into_owned()).filter(|words| !words.is_empty())
     }
 
     /// Decides whether and when the container runs again.
@@ -59,8 +79,7 @@ impl Worker {
 
     /// Stops one container that is to run again (or never, if `done`), in the pod's own grace period unless told.
     pub(super) fn kill(&mut self, index: usize, grace: Option<Duration>) {
-        let own = self.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30);
-        let grace = grace.unwrap_or(Duration::from_secs(u64::try_from(own).unwrap_or(30)));
+        let grace = grace.unwrap_or_else(|| self.own_grace());
         let (_, deadline) = watch::channel(Instant::now() + grace);
         self.spawn_kill(index, deadline, None);
     }
@@ -132,7 +151,16 @@ impl Worker {
         if self.sandbox_pending || self.containers.iter().any(Container::is_alive) {
             return false;
         }
-        self.stopped.get_or_insert_with(Stopped::default);
+        self.stopped.get_or_insert_with(|| {
+            if !self.overran {
+                return Stopped::default();
+            }
+            Stopped {
+                reason: Some("DeadlineExceeded".to_owned()),
+                message: Some("Pod was active on the node longer than the specified deadline".to_owned()),
+                failed: true,
+            }
+        });
         true
     }
 
@@ -143,7 +171,7 @@ impl Worker {
         if self.sandbox.take().is_some() {
             self.kubelet.runtime.remove_sandbox(self.pod.metadata.uid.as_deref().unwrap_or_default()).await;
         }
-        if self.termination.is_some() && !self.gone_from_api {
+        if self.pod.metadata.deletion_timestamp.is_some() && !self.gone_from_api {
             let options = DeleteOptions { grace_period_seconds: Some(0), uid: self.pod.metadata.uid.clone(), ..DeleteOptions::default() };
             if let Err(fault) = self.kubelet.pods.delete(&key(&*self.pod), &options) {
                 tracing::debug!(%fault, "pod was removed from the API by someone else");

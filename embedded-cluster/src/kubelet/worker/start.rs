@@ -1,17 +1,21 @@
 //! Starting a pod's containers and probing them.
 
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Container as ContainerTemplate;
 use tokio::time::Instant;
 
-use super::{Message, RETRY, Worker, log_path};
+use super::{Message, RETRY, Worker, log_path, message_path};
 use crate::kubelet::container::{Container, Ended, State, Task};
 use crate::kubelet::probe_actions::Target;
 use crate::kubelet::prober::{self, Kind};
 use crate::kubelet::starting::{self, StartError, Started};
 use crate::kubelet::{environment, hooks};
-use crate::runtime::ExitStatus;
+use crate::runtime::{ExitStatus, Mount};
 
 /// ErrImagePull is shown this long before it becomes ImagePullBackOff.
 const PULL_ERROR_SHOWN: Duration = Duration::from_secs(1);
@@ -25,11 +29,18 @@ impl Worker {
         }
         let ip = sandbox.ip.to_string();
         let environment = environment::environment(&self.kubelet, &self.pod, &self.containers[index].template, &ip);
+        let run = u32::try_from(self.containers[index].restart_count_next()).unwrap_or(0);
         let prepared = environment.and_then(|env| self.volumes.mounts(&self.containers[index].template, &env).map(|mounts| (env, mounts)));
-        let (env, mounts) = match prepared {
+        let (env, mut mounts) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => return self.config_error(index, error.0),
         };
+        let message = message_path(&self.kubelet, &self.pod, self.containers[index].name(), run);
+        match message_mount(&self.containers[index].template, message) {
+            Ok(mount) => mounts.push(mount),
+            // A container without a place for its last words runs all the same.
+            Err(error) => tracing::warn!(%error, "no termination message file"),
+        }
         let container = &mut self.containers[index];
         container.attempt += 1;
         container.not_before = None;
@@ -43,8 +54,8 @@ impl Worker {
             template: container.template.clone(),
             env,
             mounts,
-            log_path: log_path(&self.kubelet, &self.pod, container.name(), u32::try_from(container.restart_count_next()).unwrap_or(0)),
-            attempt: u32::try_from(container.restart_count_next()).unwrap_or(0),
+            log_path: log_path(&self.kubelet, &self.pod, container.name(), run),
+            attempt: run,
         };
         let (kubelet, pod, outbox, about) = (self.kubelet.clone(), self.pod.clone(), self.outbox.clone(), self.about_container(index));
         // Not tied to the container's tasks: a start that has begun is carried to its end, so that no process is lost.
@@ -211,6 +222,16 @@ impl Worker {
             }
         }
     }
+}
+
+fn message_mount(template: &ContainerTemplate, source: PathBuf) -> io::Result<Mount> {
+    if let Some(folder) = source.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(&source, [])?;
+    std::fs::set_permissions(&source, std::fs::Permissions::from_mode(0o666))?;
+    let target = template.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
+    Ok(Mount { source, target: PathBuf::from(target), read_only: false })
 }
 
 impl Container {

@@ -469,3 +469,30 @@ async fn deletion_interrupts_a_pod_that_cannot_start() {
     seconds(0).await;
     assert!(lab.gone());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_overruns_its_deadline_fails_and_stays() {
+    let lab = Lab::new();
+    lab.run(json!({"activeDeadlineSeconds": 8, "containers": [{"name": "app"}]}));
+    seconds(7).await;
+    assert_eq!(lab.phase(), "Running");
+    seconds(2).await;
+    let status = lab.pod().status.expect("a status");
+    assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("DeadlineExceeded")));
+    assert_eq!(lab.runtime.journal(), ["0 start app", "8 term app", "8 end app", "8 remove sandbox"]);
+    assert!(!lab.is("PodReadyToStartContainers"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn last_words_are_reported() {
+    let lab = Lab::new();
+    lab.runtime.script("app", runs(&[(5, 1)]));
+    lab.run(json!({"restartPolicy": "Never", "containers": [{"name": "app"}]}));
+    seconds(1).await;
+    let spec = lab.runtime.specs().remove(0);
+    let mount = spec.mounts.iter().find(|m| m.target.ends_with("termination-log")).expect("a place for them");
+    std::fs::write(&mount.source, "no database").expect("written");
+    seconds(5).await;
+    let end = lab.container().state.and_then(|s| s.terminated).expect("an end");
+    assert_eq!(end.message.as_deref(), Some("no database"));
+}
