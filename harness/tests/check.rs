@@ -177,3 +177,99 @@ fn the_reference_names_every_key() {
     let missing: Vec<String> = keys.into_iter().filter(|key| !text.contains(key.as_str())).collect();
     assert!(missing.is_empty(), "docs/scenario-format.md does not name {missing:?}");
 }
+
+mod damaged {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use harness::scenario::catalogue::read;
+    use harness::scenario::check;
+    use harness::scenario::problem::{Problems, source};
+    use proptest::prelude::*;
+
+    use super::{folder, render};
+
+    /// What a slip of the hand does to a file.
+    #[derive(Clone, Debug)]
+    enum Slip {
+        Remove(usize),
+        Double(usize),
+        Indent(usize),
+        Outdent(usize),
+        Replace(usize, String),
+    }
+
+    fn slip() -> impl Strategy<Value = Slip> {
+        let words = prop::sample::select(vec![
+            "{}",
+            "[]",
+            "- x",
+            "a: b: c",
+            "\"",
+            "&a *a",
+            "!!int x",
+            "status: -1",
+            "ü: ß",
+            "\t",
+            "---",
+            "? x",
+            "9e999s",
+        ]);
+        prop_oneof![
+            (0..200usize).prop_map(Slip::Remove),
+            (0..200usize).prop_map(Slip::Double),
+            (0..200usize).prop_map(Slip::Indent),
+            (0..200usize).prop_map(Slip::Outdent),
+            ((0..200usize), words).prop_map(|(line, word)| Slip::Replace(line, word.to_owned())),
+        ]
+    }
+
+    fn damage(text: &str, slips: &[Slip]) -> String {
+        let mut lines: Vec<String> = text.lines().map(ToOwned::to_owned).collect();
+        for slip in slips {
+            let at = |line: &usize| line % lines.len().max(1);
+            match slip {
+                _ if lines.is_empty() => {}
+                Slip::Remove(line) => drop(lines.remove(at(line))),
+                Slip::Double(line) => lines.insert(at(line), lines[at(line)].clone()),
+                Slip::Indent(line) => {
+                    let line = at(line);
+                    lines[line].insert_str(0, "  ");
+                }
+                Slip::Outdent(line) => {
+                    let line = at(line);
+                    lines[line] = lines[line].trim_start().to_owned();
+                }
+                Slip::Replace(line, word) => {
+                    let line = at(line);
+                    let key = lines[line].split(':').next().unwrap_or_default().to_owned();
+                    lines[line] = format!("{key}: {word}");
+                }
+            }
+        }
+        lines.join("\n")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        /// Every damaged file is read or refused with at least one mistake that can be shown; nothing panics.
+        #[test]
+        fn files_are_read_or_refused(
+            id in prop::sample::select(vec!["wrong-target-port", "premature-keepalive-close", "terminating-pods", "sidecar-race"]),
+            slips in prop::collection::vec(slip(), 1..4),
+        ) {
+            let text = std::fs::read_to_string(folder("../scenarios").join(id).join("scenario.yaml")).unwrap();
+            let source = source("scenario.yaml", damage(&text, &slips));
+            let mut problems = Problems::of(source.clone());
+            let scenario = read(&source, &mut problems);
+            if let Some(scenario) = &scenario {
+                check::scenario(scenario, Path::new("damaged/scenario.yaml"), None, &BTreeMap::new(), &mut problems);
+            }
+            let found = problems.into_sorted();
+            prop_assert!(scenario.is_some() || !found.is_empty());
+            let shown = render(&found);
+            prop_assert!(found.is_empty() || shown.contains("help:"));
+        }
+    }
+}
