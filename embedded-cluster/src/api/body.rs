@@ -9,12 +9,13 @@ use super::status::Refusal;
 /// The body as JSON value, whatever it was written in.
 ///
 /// # Errors
-/// 400 when it cannot be read, 415 for media types that are not served (protobuf).
+/// 400 when it cannot be read, 415 for media types that are not served.
 pub(crate) fn parse(call: &Call) -> Result<Value, Refusal> {
     match call.content_type() {
         "application/yaml" => yaml(&call.body),
         "" | "application/json" => json(&call.body),
-        _ => Err(Refusal::unsupported_media_type("application/json, application/yaml")),
+        super::protobuf::MEDIA_TYPE => super::protobuf::decode(&call.body),
+        _ => Err(Refusal::unsupported_media_type("application/json, application/yaml, application/vnd.kubernetes.protobuf")),
     }
 }
 

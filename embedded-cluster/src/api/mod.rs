@@ -11,6 +11,7 @@ mod identity;
 mod kinds;
 mod openapi;
 mod patch;
+mod protobuf;
 mod query;
 mod read;
 mod respond;

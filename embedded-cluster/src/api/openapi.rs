@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::header::ACCEPT;
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
@@ -11,14 +12,33 @@ use super::server::ApiState;
 use super::status::Refusal;
 use super::discovery;
 
-pub(super) fn answer(state: &Arc<ApiState>, path: &[&str], _headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
+const PROTOBUF_2: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The same without `@`, which media types may not contain; kube-apiserver answers so.
+const PROTOBUF_2_ANSWER: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+pub(super) fn answer(state: &Arc<ApiState>, path: &[&str], headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
     let kinds = kinds::all(&state.store);
     match path {
         ["openapi", "v3"] => Ok(respond::json(StatusCode::OK, &index(&kinds))),
         ["openapi", "v3", "api", version] => document(&kinds, "", version),
         ["openapi", "v3", "apis", group, version] => document(&kinds, group, version),
+        ["openapi", "v2"] => Ok(version_2(headers)),
         _ => Err(Refusal::no_such_resource()),
     }
+}
+
+/// A version 2 document that describes nothing. kubectl falls back to it for kinds that version 3 does not have, and
+/// takes it well that they are not there either; without the document it fails with a misleading message.
+fn version_2(headers: &HeaderMap) -> Response<Body> {
+    let accept = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if accept.contains(PROTOBUF_2) {
+        // Field 1 (`swagger`) of openapi.v2.Document, a string of three bytes.
+        return respond::with_type(StatusCode::OK, PROTOBUF_2_ANSWER, respond::full(&b"\x0a\x032.0"[..]));
+    }
+    respond::json(
+        StatusCode::OK,
+        &json!({"swagger": "2.0", "info": {"title": "Kubernetes", "version": "v1.33.0+gatelab"}, "paths": {}, "definitions": {}}),
+    )
 }
 
 fn index(kinds: &[Arc<Kind>]) -> Value {

@@ -66,7 +66,9 @@ pub(crate) fn resolve(store: &Store, group: &str, version: &str, rest: &[&str]) 
 mod tests {
     use super::*;
 
-    fn resolved(group: &str, path: &str) -> Result<(String, Option<String>, Option<String>, Option<Sub>), u16> {
+    type Resolved = (String, Option<String>, Option<String>, Option<Sub>);
+
+    fn resolved(group: &str, path: &str) -> Result<Resolved, u16> {
         let rest: Vec<&str> = path.split('/').collect();
         let target = resolve(&Store::default(), group, "v1", &rest).map_err(|refusal| refusal.code)?;
         Ok((target.kind.resource.plural.clone(), target.namespace, target.name, target.sub))

@@ -175,11 +175,6 @@ impl FieldSelector {
         self.0.is_empty()
     }
 
-    /// The one name that the selector asks for, so that a watch of one object need not look at all.
-    pub fn name(&self) -> Option<&str> {
-        self.0.iter().find(|(field, wanted, _)| field == "metadata.name" && *wanted).map(|(.., value)| value.as_str())
-    }
-
     pub fn matches(&self, object: &Value) -> bool {
         self.0.iter().all(|(field, wanted, value)| (field_text(object, field) == *value) == *wanted)
     }

@@ -23,8 +23,7 @@ async fn client(lab: &Lab) -> Client {
 async fn token_client(lab: &Lab, token: &str) -> Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut kubeconfig = Kubeconfig::from_yaml(&lab.state.certificates.kubeconfig(&lab.server, "lab")).unwrap();
-    let mut user = kube::config::AuthInfo::default();
-    user.token = Some(token.to_owned().into());
+    let user = kube::config::AuthInfo { token: Some(token.to_owned().into()), ..kube::config::AuthInfo::default() };
     kubeconfig.auth_infos[0].auth_info = Some(user);
     Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()).unwrap()
 }
@@ -169,7 +168,8 @@ async fn exec_carries_streams_and_exit_code() {
         };
         let (mut out, mut err) = (String::new(), String::new());
         let (_, read, read_err) = tokio::join!(writing, stdout.read_to_string(&mut out), stderr.read_to_string(&mut err));
-        (read.unwrap(), read_err.unwrap());
+        read.unwrap();
+        read_err.unwrap();
         assert_eq!(out.len(), text.len());
         assert_eq!(err, "done\n");
         let status = status.await.unwrap();

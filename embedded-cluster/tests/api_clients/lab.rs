@@ -1,5 +1,6 @@
 //! An API server on loopback whose node agent runs commands on the host instead of in containers.
 #![allow(dead_code, reason = "shared by tests and an example, each of which needs a part")]
+#![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -123,7 +123,7 @@ async fn run(process: ExecProcess, sender: &channels::Sender, receiver: &mut Rec
         }
     };
     let result = tokio::select! {
-        exit = output => Some(exit.map_or_else(|_| Refusal::internal("the process was lost").status(), |code| exit_status(code))),
+        exit = output => Some(exit.map_or_else(|_| Refusal::internal("the process was lost").status(), exit_status)),
         () = input => None,
     };
     drop(guard);

@@ -40,7 +40,6 @@ pub(crate) async fn upgrade(
 
 /// A WebSocket handshake that can be answered.
 pub(super) struct Handshake {
-    pub protocol: &'static str,
     upgrade: OnUpgrade,
     response: Response<Body>,
 }
@@ -67,7 +66,7 @@ pub(super) fn handshake(mut request: Request<Incoming>, protocols: &[&'static st
     answer.insert(UPGRADE, HeaderValue::from_static("websocket"));
     answer.insert(SEC_WEBSOCKET_ACCEPT, accept);
     answer.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
-    Ok(Handshake { protocol, upgrade: hyper::upgrade::on(&mut request), response })
+    Ok(Handshake { upgrade: hyper::upgrade::on(&mut request), response })
 }
 
 fn offered(headers: &HeaderMap) -> Vec<String> {

@@ -5,10 +5,8 @@ use serde_json::{Value, json};
 use super::{pods, present, set, set_text};
 
 fn template(spec: &mut Value) {
-    if let Some(template) = present(spec, "template") {
-        if let Some(pod) = present(template, "spec") {
-            pods::spec(pod);
-        }
+    if let Some(pod) = present(spec, "template").and_then(|template| present(template, "spec")) {
+        pods::spec(pod);
     }
 }
 
