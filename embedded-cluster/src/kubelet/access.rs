@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::net::TcpStream;
@@ -19,6 +19,9 @@ use crate::controllers::objects::Objects;
 use crate::controllers::pods::{is_finished, phase};
 use crate::runtime::{ContainerId, ExecProcess, ExecSpec, RuntimeError};
 use crate::store::Store;
+
+/// Shown to a client that attaches a terminal with input.
+const NO_INPUT: &str = "(this lab's containers take no input by attach; for a shell: kubectl exec -it POD -- sh)\r\n";
 
 /// The pods of all nodes, as the API server reaches them through their kubelets.
 pub struct ClusterPods {
@@ -151,12 +154,11 @@ impl PodAccess for ClusterPods {
         found.kubelet.runtime.exec(&id, spec).await.map_err(runtime_error)
     }
 
-    /// Output only: what the container writes from now on. The containers of this lab have no standing input.
+    /// Output only: the containers of this lab have no standing input, and say so to whoever brings a terminal. Made for
+    /// an attached client (`kubectl run -i`), a container is shown from its first line, so that nothing is lost while
+    /// the client connects; any other from now on.
     async fn attach(&self, target: &ContainerTarget, spec: ExecSpec) -> Result<ExecProcess, AccessError> {
         let (found, id) = self.running(target, "attach to").await?;
-        if spec.stdin {
-            return Err(AccessError::BadRequest("attach with stdin is not served here: start the command with exec instead".to_owned()));
-        }
         let path = log_path(&found.kubelet, &found.pod, &found.container.name, found.container.attempt);
         let runtime = found.kubelet.runtime.clone();
         let (exited, exit) = oneshot::channel();
@@ -166,11 +168,14 @@ impl PodAccess for ClusterPods {
             let _ = end.send(());
             let _ = exited.send(code);
         });
-        let options = LogOptions { follow: true, since: Some(Timestamp::now()), ..LogOptions::default() };
-        let output = logs::stream(path, options, Some(ended.map(drop).boxed()));
+        let since = if found.container.expects_client { None } else { Some(Timestamp::now()) };
+        let options = LogOptions { follow: true, since, ..LogOptions::default() };
+        let notice = if spec.stdin && spec.tty { NO_INPUT } else { "" };
+        let notice = futures::stream::iter((!notice.is_empty()).then(|| Ok(Bytes::from_static(notice.as_bytes()))));
+        let output = notice.chain(logs::stream(path, options, Some(ended.map(drop).boxed())));
         Ok(ExecProcess {
-            stdin: None,
-            stdout: Some(Box::new(tokio_util::io::StreamReader::new(output.map_ok(Bytes::from).boxed()))),
+            stdin: spec.stdin.then(|| Box::new(tokio::io::sink()) as _),
+            stdout: Some(Box::new(tokio_util::io::StreamReader::new(output.boxed()))),
             stderr: None,
             resize: None,
             exit,

@@ -56,6 +56,8 @@ pub(super) struct Seen {
     pub(super) previous: Option<u32>,
     pub(super) ever_started: bool,
     pub(super) waiting: Option<String>,
+    /// Was made with `stdin: true`, for a client that attaches.
+    pub(super) expects_client: bool,
 }
 
 /// A pod's folder, by uid.
@@ -470,6 +472,7 @@ fn seen(container: &Container) -> Seen {
         previous,
         ever_started: container.id().is_some() || container.last_end().is_some_and(|ended| ended.id.is_some()),
         waiting,
+        expects_client: container.template.stdin == Some(true),
     }
 }
 

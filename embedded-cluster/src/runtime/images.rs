@@ -98,7 +98,16 @@ fn defaults() -> Vec<(&'static str, Image)> {
         ("debian", Image { args: vec!["bash".to_owned()], ..Image::default() }),
         ("ubuntu", Image { args: vec!["/bin/bash".to_owned()], ..Image::default() }),
         ("nicolaka/netshoot", Image { args: vec!["bash".to_owned()], ..Image::default() }),
-        ("curlimages/curl", Image::of_command(["curl"])),
+        // Its entrypoint runs what is given, and curl where that is an option or an address.
+        (
+            "curlimages/curl",
+            Image::of_command([
+                "sh",
+                "-c",
+                r#"if [ "${1#-}" != "$1" ] || [ -z "$(command -v "$1")" ]; then set -- curl "$@"; fi; exec "$@""#,
+                "entrypoint.sh",
+            ]),
+        ),
         ("python", Image { args: vec!["python3".to_owned()], ..Image::default() }),
         ("registry.k8s.io/pause", Image::of_command(["sleep", "infinity"])),
     ]
