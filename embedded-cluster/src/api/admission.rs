@@ -23,8 +23,8 @@ pub(super) fn namespace_exists(store: &Store, target: &Target) -> Result<(), Ref
     }
 }
 
-/// Plugins ServiceAccount (the token volume is the kubelet's affair) and DefaultTolerationSeconds.
-pub(super) fn admit(_store: &Store, kind: &Kind, _namespace: Option<&str>, object: &mut Value) {
+/// Plugin ServiceAccount; the token volume is the kubelet's affair.
+pub(super) fn admit(kind: &Kind, object: &mut Value) {
     if !kind.is("", "pods") {
         return;
     }

@@ -20,8 +20,7 @@ pub(crate) fn parse(call: &Call) -> Result<Value, Refusal> {
 }
 
 pub(crate) fn json(body: &[u8]) -> Result<Value, Refusal> {
-    serde_json::from_slice(body)
-        .map_err(|error| Refusal::bad_request(format!("couldn't get version/kind; json parse error: {error}")))
+    serde_json::from_slice(body).map_err(|error| Refusal::bad_request(format!("couldn't get version/kind; json parse error: {error}")))
 }
 
 pub(crate) fn yaml(body: &[u8]) -> Result<Value, Refusal> {
@@ -100,7 +99,9 @@ pub(crate) fn typed(call: &Call, kind: &Kind, object: Value, warnings: &mut Vec<
             return Err(Refusal::new(
                 422,
                 "Invalid",
-                format!("ListOptions.meta.k8s.io \"\" is invalid: fieldValidation: Unsupported value: \"{other}\": supported values: \"Ignore\", \"Strict\", \"Warn\""),
+                format!(
+                    "ListOptions.meta.k8s.io \"\" is invalid: fieldValidation: Unsupported value: \"{other}\": supported values: \"Ignore\", \"Strict\", \"Warn\""
+                ),
             ));
         }
     }

@@ -176,7 +176,9 @@ fn resource_list(kinds: &[Arc<Kind>], group: &str, version: &str) -> Result<Resp
     }
     if version == "v1" {
         for (_, plural, kind, namespaced) in REVIEWS.iter().filter(|(g, ..)| *g == group) {
-            resources.push(json!({"name": plural, "singularName": kind.to_lowercase(), "namespaced": namespaced, "kind": kind, "verbs": ["create"]}));
+            resources.push(
+                json!({"name": plural, "singularName": kind.to_lowercase(), "namespaced": namespaced, "kind": kind, "verbs": ["create"]}),
+            );
         }
     }
     if resources.is_empty() {
@@ -203,11 +205,12 @@ fn aggregate(kinds: &[Arc<Kind>], groups: &[String]) -> Response<Body> {
         .map(|group| {
             let versions: Vec<Value> = if group.is_empty() { vec!["v1".to_owned()] } else { versions(kinds, group) }
                 .iter()
-                .map(|version| {
-                    json!({"version": version, "freshness": "Current", "resources": aggregated_resources(kinds, group, version)})
-                })
+                .map(
+                    |version| json!({"version": version, "freshness": "Current", "resources": aggregated_resources(kinds, group, version)}),
+                )
                 .collect();
-            let metadata = if group.is_empty() { json!({"creationTimestamp": null}) } else { json!({"name": group, "creationTimestamp": null}) };
+            let metadata =
+                if group.is_empty() { json!({"creationTimestamp": null}) } else { json!({"name": group, "creationTimestamp": null}) };
             json!({"metadata": metadata, "versions": versions})
         })
         .collect();

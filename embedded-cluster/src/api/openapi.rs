@@ -6,11 +6,11 @@ use http::header::ACCEPT;
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
+use super::discovery;
 use super::kinds::{self, Kind};
 use super::respond::{self, Body};
 use super::server::ApiState;
 use super::status::Refusal;
-use super::discovery;
 
 const PROTOBUF_2: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 /// The same without `@`, which media types may not contain; kube-apiserver answers so.

@@ -44,7 +44,8 @@ impl Selection {
 
 pub(super) fn get(call: &Call, target: &Target) -> Result<Response<Body>, Refusal> {
     let name = target.object_name()?;
-    let object = call.state.store.get(&target.kind.storage, target.namespace(), name).map_err(|_| Refusal::not_found(&target.kind, name))?;
+    let object =
+        call.state.store.get(&target.kind.storage, target.namespace(), name).map_err(|_| Refusal::not_found(&target.kind, name))?;
     one(call, &target.kind, &object, StatusCode::OK)
 }
 
@@ -169,7 +170,8 @@ fn check_version(call: &Call, current: u64) -> Result<(), Refusal> {
 
 pub(super) fn too_large(asked: u64, current: u64) -> Refusal {
     let mut refusal = Refusal::new(504, "Timeout", format!("Too large resource version: {asked}, current: {current}"));
-    refusal.details = Some(json!({"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}], "retryAfterSeconds": 1}));
+    refusal.details =
+        Some(json!({"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}], "retryAfterSeconds": 1}));
     refusal
 }
 

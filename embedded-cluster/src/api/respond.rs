@@ -77,10 +77,7 @@ pub(crate) fn with_type(code: StatusCode, media: &'static str, body: Body) -> Re
     response
 }
 
-pub(crate) fn stream(
-    media: &'static str,
-    items: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
-) -> Response<Body> {
+pub(crate) fn stream(media: &'static str, items: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static) -> Response<Body> {
     let body = StreamBody::new(items.map(|item| item.map(Frame::data))).boxed_unsync();
     with_type(StatusCode::OK, media, body)
 }
@@ -105,7 +102,10 @@ mod tests {
     use super::*;
 
     #[rstest::rstest]
-    #[case("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json", Some(Form::Table))]
+    #[case(
+        "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+        Some(Form::Table)
+    )]
     #[case("application/vnd.kubernetes.protobuf, application/json", Some(Form::Object))]
     #[case("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Some(Form::Metadata))]
     #[case("*/*", Some(Form::Object))]

@@ -108,11 +108,8 @@ fn requirement(part: &str) -> Result<Requirement, String> {
 }
 
 fn values(set: &str) -> Result<Vec<String>, String> {
-    let inner = set
-        .trim()
-        .strip_prefix('(')
-        .and_then(|s| s.strip_suffix(')'))
-        .ok_or_else(|| format!("found '{}', expected: '('", set.trim()))?;
+    let inner =
+        set.trim().strip_prefix('(').and_then(|s| s.strip_suffix(')')).ok_or_else(|| format!("found '{}', expected: '('", set.trim()))?;
     inner.split(',').map(label_value).collect()
 }
 
@@ -157,8 +154,8 @@ impl FieldSelector {
             if part.trim().is_empty() {
                 continue;
             }
-            let (field, wanted, value) = term(&part)
-                .ok_or_else(|| Refusal::bad_request(format!("invalid selector: '{text}'; can't understand '{part}'")))?;
+            let (field, wanted, value) =
+                term(&part).ok_or_else(|| Refusal::bad_request(format!("invalid selector: '{text}'; can't understand '{part}'")))?;
             if !kind.selectable(&field) {
                 return Err(Refusal::bad_request(format!(
                     "Unable to find \"{}, Resource={}\" that match label selector \"\", field selector \"{text}\": field label not supported: {field}",

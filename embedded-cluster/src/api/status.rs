@@ -79,7 +79,10 @@ impl Refusal {
     }
 
     pub fn method_not_allowed() -> Self {
-        Self { details: Some(json!({})), ..Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource") }
+        Self {
+            details: Some(json!({})),
+            ..Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+        }
     }
 
     pub fn unauthorized() -> Self {
@@ -95,11 +98,7 @@ impl Refusal {
     }
 
     pub fn not_acceptable() -> Self {
-        Self::new(
-            406,
-            "NotAcceptable",
-            "only the following media types are accepted: application/json, application/yaml",
-        )
+        Self::new(406, "NotAcceptable", "only the following media types are accepted: application/json, application/yaml")
     }
 
     pub fn not_found(kind: &Kind, name: &str) -> Self {
@@ -111,8 +110,7 @@ impl Refusal {
     pub fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Self {
         let each: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
         let all = if each.len() == 1 { each.concat() } else { format!("[{}]", each.join(", ")) };
-        let causes: Vec<Value> =
-            errors.iter().map(|e| json!({"reason": e.reason, "message": e.message, "field": e.field})).collect();
+        let causes: Vec<Value> = errors.iter().map(|e| json!({"reason": e.reason, "message": e.message, "field": e.field})).collect();
         let message = format!("{} \"{name}\" is invalid: {all}", kind.qualified_kind());
         let mut details = json!({"name": name, "group": kind.resource.group, "kind": kind.resource.kind, "causes": causes});
         drop_empty(&mut details);

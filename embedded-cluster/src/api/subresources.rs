@@ -1,6 +1,5 @@
 //! Subresources that are not streams, and reviews.
 
-
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -89,7 +88,9 @@ fn scale(call: &Call, target: &Target) -> Result<Response<Body>, Refusal> {
         let wanted = if call.method == Method::PUT { body::parse(call)? } else { patch::plain(call, &now)? };
         let replicas = match &wanted["spec"]["replicas"] {
             Value::Null => 0,
-            value => value.as_i64().ok_or_else(|| Refusal::bad_request("json: cannot unmarshal spec.replicas into Go struct field ScaleSpec.spec.replicas of type int32"))?,
+            value => value.as_i64().ok_or_else(|| {
+                Refusal::bad_request("json: cannot unmarshal spec.replicas into Go struct field ScaleSpec.spec.replicas of type int32")
+            })?,
         };
         if replicas < 0 {
             let error = FieldError::invalid("spec.replicas", &replicas.into(), "must be greater than or equal to 0");
@@ -114,14 +115,18 @@ fn scale(call: &Call, target: &Target) -> Result<Response<Body>, Refusal> {
 fn bind(call: &Call, target: &Target) -> Result<Response<Body>, Refusal> {
     let name = target.object_name()?;
     let binding = body::parse(call)?;
-    let node = binding["target"]["name"].as_str().filter(|n| !n.is_empty()).ok_or_else(|| Refusal::bad_request("target.name: Required value"))?;
+    let node =
+        binding["target"]["name"].as_str().filter(|n| !n.is_empty()).ok_or_else(|| Refusal::bad_request("target.name: Required value"))?;
     call.state.store.modify_or_try(&target.kind.storage, target.namespace(), name, call.dry_run()?, |pod| {
         if pod["metadata"]["deletionTimestamp"].is_string() {
-            let message = format!("Operation cannot be fulfilled on pods/binding \"{name}\": pod {name} is being deleted, cannot be assigned to a host");
+            let message = format!(
+                "Operation cannot be fulfilled on pods/binding \"{name}\": pod {name} is being deleted, cannot be assigned to a host"
+            );
             return Err(Refusal::new(409, "Conflict", message));
         }
         if let Some(bound) = pod["spec"]["nodeName"].as_str().filter(|n| !n.is_empty()) {
-            let message = format!("Operation cannot be fulfilled on pods/binding \"{name}\": pod {name} is already assigned to node \"{bound}\"");
+            let message =
+                format!("Operation cannot be fulfilled on pods/binding \"{name}\": pod {name} is already assigned to node \"{bound}\"");
             return Err(Refusal::new(409, "Conflict", message));
         }
         pod["spec"]["nodeName"] = node.into();
@@ -147,8 +152,7 @@ fn evict(call: &Call, target: &Target) -> Result<Response<Body>, Refusal> {
             let budget_name = budget["metadata"]["name"].as_str().unwrap_or_default();
             let healthy = budget["status"]["desiredHealthy"].as_i64().unwrap_or(0);
             let current = budget["status"]["currentHealthy"].as_i64().unwrap_or(0);
-            let mut refusal =
-                Refusal::new(429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.");
+            let mut refusal = Refusal::new(429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.");
             refusal.details = Some(json!({"causes": [{"reason": "DisruptionBudget",
                 "message": format!("The disruption budget {budget_name} needs {healthy} healthy pods and has {current} currently")}]}));
             return Err(refusal);

@@ -53,11 +53,19 @@ pub(super) fn watch(call: &Call, target: &Target) -> Result<Response<Body>, Refu
     let initial = match (call.query.get("sendInitialEvents"), call.query.get("resourceVersionMatch")) {
         (None, None) => None,
         (None, Some(_)) => {
-            return Err(Refusal::new(422, "Invalid", "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"));
+            return Err(Refusal::new(
+                422,
+                "Invalid",
+                "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            ));
         }
         (Some(_), Some("NotOlderThan")) => Some(call.query.flag("sendInitialEvents")),
         (Some(_), _) => {
-            return Err(Refusal::new(422, "Invalid", "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"));
+            return Err(Refusal::new(
+                422,
+                "Invalid",
+                "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            ));
         }
     };
     let store = &call.state.store;
@@ -204,7 +212,9 @@ impl Watch {
         let object = match self.form {
             Form::Object => json!({"kind": self.kind.resource.kind, "apiVersion": self.kind.resource.api_version(), "metadata": metadata}),
             Form::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
-            Form::Table => json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": [], "rows": []}),
+            Form::Table => {
+                json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": [], "rows": []})
+            }
         };
         line("BOOKMARK", &object)
     }

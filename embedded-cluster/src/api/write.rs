@@ -52,11 +52,12 @@ fn create_object(call: &Call, target: &Target, given: Value, warnings: &mut Vec<
         }
         let mut complete = convert::incoming(kind, object.clone());
         crate::store::apply_defaults(&kind.storage, &mut complete);
-        admission::admit(&call.state.store, kind, target.namespace(), &mut complete);
-        validation::check(kind, &complete, None)?;
+        // What admission adds is nobody's: kube-apiserver notes the managers before it.
         if object["metadata"]["managedFields"].is_null() {
             fields::written(&operation, None, &mut complete, kind);
         }
+        admission::admit(kind, &mut complete);
+        validation::check(kind, &complete, None)?;
         match call.state.store.create_or_try(&kind.storage, target.namespace(), complete, call.dry_run()?) {
             Err(fault) if generate && fault.reason == crate::store::Reason::AlreadyExists && attempt < 8 => {}
             Err(fault) => return Err(named_refusal(fault, kind, &object)),
@@ -73,7 +74,9 @@ fn named_refusal(fault: Fault, kind: &Kind, object: &Value) -> Refusal {
 /// What a client may not set on a new object.
 fn clear_system_fields(kind: &Kind, object: &mut Value) {
     if let Some(metadata) = object["metadata"].as_object_mut() {
-        for field in ["uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink"] {
+        for field in
+            ["uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink"]
+        {
             metadata.remove(field);
         }
     }
@@ -94,9 +97,7 @@ fn random_suffix() -> String {
 fn check_namespace(target: &Target, object: &Value) -> Result<(), Refusal> {
     let given = object["metadata"]["namespace"].as_str().unwrap_or_default();
     if !given.is_empty() && Some(given) != target.namespace() && target.kind.is_namespaced() {
-        return Err(Refusal::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
+        return Err(Refusal::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
     }
     Ok(())
 }
@@ -252,7 +253,9 @@ fn delete_options(call: &Call) -> Result<(DeleteOptions, bool), Refusal> {
         return Err(Refusal::new(
             422,
             "Invalid",
-            format!("DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Invalid value: \"{policy}\": supported values: \"Background\", \"Foreground\", \"Orphan\", \"nil\""),
+            format!(
+                "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Invalid value: \"{policy}\": supported values: \"Background\", \"Foreground\", \"Orphan\", \"nil\""
+            ),
         ));
     }
     let options = DeleteOptions {
@@ -273,17 +276,16 @@ pub(super) fn delete(call: &Call, target: &Target) -> Result<Response<Body>, Ref
     let name = target.object_name()?;
     let (options, dry_run) = delete_options(call)?;
     if kind.is("", "namespaces") && matches!(name, "default" | "kube-system" | "kube-public" | "kube-node-lease") {
-        return Err(Refusal::new(
-            403,
-            "Forbidden",
-            format!("namespaces \"{name}\" is forbidden: this namespace may not be deleted"),
-        ));
+        return Err(Refusal::new(403, "Forbidden", format!("namespaces \"{name}\" is forbidden: this namespace may not be deleted")));
     }
     let (object, gone) =
         call.state.store.delete_or_try(&kind.storage, target.namespace(), name, &options, dry_run).map_err(Refusal::from)?;
     // kube-apiserver's strategies with ReturnDeletedObject; all others answer a finished deletion with a Status.
     let returns_object = kind.resource.group.is_empty()
-        && matches!(kind.resource.plural.as_str(), "pods" | "services" | "serviceaccounts" | "persistentvolumeclaims" | "persistentvolumes" | "resourcequotas");
+        && matches!(
+            kind.resource.plural.as_str(),
+            "pods" | "services" | "serviceaccounts" | "persistentvolumeclaims" | "persistentvolumes" | "resourcequotas"
+        );
     if returns_object || !gone {
         return read::one(call, kind, &object, StatusCode::OK);
     }
@@ -293,7 +295,10 @@ pub(super) fn delete(call: &Call, target: &Target) -> Result<Response<Body>, Ref
     {
         details.remove("group");
     }
-    Ok(respond::json(StatusCode::OK, &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})))
+    Ok(respond::json(
+        StatusCode::OK,
+        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}),
+    ))
 }
 
 pub(super) fn delete_collection(call: &Call, target: &Target) -> Result<Response<Body>, Refusal> {

@@ -134,7 +134,10 @@ async fn services_get_addresses_and_keep_them() {
     let lab = Lab::start().await;
     let services: Api<Service> = Api::namespaced(client(&lab).await, "shop");
     let service = |kind: &str| -> Service {
-        serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": {"type": kind, "selector": {"app": "web"}, "ports": [{"port": 80}]}})).unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"name": "web"}, "spec": {"type": kind, "selector": {"app": "web"}, "ports": [{"port": 80}]}}),
+        )
+        .unwrap()
     };
     let created = services.create(&PostParams::default(), &service("NodePort")).await.unwrap().spec.unwrap();
     let address: std::net::Ipv4Addr = created.cluster_ip.as_ref().unwrap().parse().unwrap();
@@ -143,7 +146,8 @@ async fn services_get_addresses_and_keep_them() {
     assert!((30000..=32767).contains(&node_port));
     let replaced = services.replace("web", &PostParams::default(), &service("NodePort")).await.unwrap().spec.unwrap();
     assert_eq!(replaced, created);
-    let internal = services.patch("web", &PatchParams::default(), &Patch::Merge(json!({"spec": {"type": "ClusterIP"}}))).await.unwrap().spec.unwrap();
+    let internal =
+        services.patch("web", &PatchParams::default(), &Patch::Merge(json!({"spec": {"type": "ClusterIP"}}))).await.unwrap().spec.unwrap();
     assert_eq!(internal.ports.unwrap()[0].node_port, None);
     let moved = Patch::Merge(json!({"spec": {"clusterIP": "10.96.9.9"}}));
     let kube::Error::Api(status) = services.patch("web", &PatchParams::default(), &moved).await.unwrap_err() else { panic!() };

@@ -130,10 +130,7 @@ fn header(table: &str) -> Vec<&str> {
 async fn reads_in_every_form() {
     let Some(kubectl) = Kubectl::new().await else { return };
     let applied = kubectl.ok("apply -f shop.yaml").await;
-    assert_eq!(
-        applied,
-        "deployment.apps/web created\nservice/web created\npod/tools created\ningress.networking.k8s.io/web created\n"
-    );
+    assert_eq!(applied, "deployment.apps/web created\nservice/web created\npod/tools created\ningress.networking.k8s.io/web created\n");
     assert!(kubectl.ok("apply -f shop.yaml").await.lines().all(|line| line.ends_with(" unchanged")));
 
     let pods = kubectl.ok("get pods -n shop -o wide").await;
@@ -216,7 +213,10 @@ async fn creates_from_the_command_line() {
     kubectl.ok("create ingress web -n lab --class=nginx '--rule=shop.example/*=web:80'").await;
     kubectl.ok("create serviceaccount robot -n lab").await;
     assert_eq!(kubectl.ok("get cm settings -n lab -o 'jsonpath={.data.a}'").await, "b");
-    assert_eq!(kubectl.ok("get deploy web -n lab -o 'jsonpath={.spec.replicas}{.spec.template.spec.containers[0].ports[0].containerPort}'").await, "280");
+    assert_eq!(
+        kubectl.ok("get deploy web -n lab -o 'jsonpath={.spec.replicas}{.spec.template.spec.containers[0].ports[0].containerPort}'").await,
+        "280"
+    );
     assert_eq!(kubectl.ok("create token robot -n lab").await.matches('.').count(), 2);
 }
 
@@ -232,7 +232,10 @@ async fn mistakes_are_refused_in_kubernetes_words() {
     let complaint = apply(&unknown).await;
     assert!(complaint.contains("strict decoding error: unknown field \"spec.replicaz\""), "{complaint}");
     let complaint = apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: Bad_Name, namespace: shop}}").await;
-    assert!(complaint.contains("ConfigMap \"Bad_Name\" is invalid: metadata.name: Invalid value: \"Bad_Name\": a lowercase RFC 1123 subdomain"), "{complaint}");
+    assert!(
+        complaint.contains("ConfigMap \"Bad_Name\" is invalid: metadata.name: Invalid value: \"Bad_Name\": a lowercase RFC 1123 subdomain"),
+        "{complaint}"
+    );
     let complaint = apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: nowhere}}").await;
     assert!(complaint.contains("namespaces \"nowhere\" not found"), "{complaint}");
     let complaint = apply("{apiVersion: v1, kind: Service, metadata: {name: a, namespace: shop}, spec: {ports: [{port: 0}]}}").await;
@@ -248,7 +251,8 @@ async fn mistakes_are_refused_in_kubernetes_words() {
     assert!(kubectl.refused("create ns shop").await.contains("(AlreadyExists): namespaces \"shop\" already exists"));
     let ran = kubectl.run_with("apply --server-side --field-manager=other -f -", &SHOP.replace("web:1", "web:9"), &[]).await;
     assert!(ran.err.contains("conflict with \"kubectl-client-side-apply\""), "{}", ran.err);
-    let ran = kubectl.run_with("apply --server-side --force-conflicts --field-manager=other -f -", &SHOP.replace("web:1", "web:9"), &[]).await;
+    let ran =
+        kubectl.run_with("apply --server-side --force-conflicts --field-manager=other -f -", &SHOP.replace("web:1", "web:9"), &[]).await;
     assert_eq!(ran.code, 0, "{}", ran.err);
 }
 

@@ -92,12 +92,8 @@ impl Lab {
         let certificates = Arc::new(Certificates::generate().unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = format!("https://{}", listener.local_addr().unwrap());
-        let state = Arc::new(ApiState {
-            store: store.clone(),
-            access: Arc::new(FakeNode),
-            certificates,
-            tokens: Arc::new(TokenIssuer::new()),
-        });
+        let state =
+            Arc::new(ApiState { store: store.clone(), access: Arc::new(FakeNode), certificates, tokens: Arc::new(TokenIssuer::new()) });
         let stop = CancellationToken::new();
         tokio::spawn(serve(vec![listener], state.clone(), stop.clone()));
         Self { store, state, server, stop }

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::super::kinds::{Kind, Sub};
 use super::super::status::Refusal;
-use super::sets::{self, Path, Set};
 use super::merge;
+use super::sets::{self, Path, Set};
 
 /// kube-apiserver folds older update managers into one beyond this many.
 const UPDATE_MANAGERS: usize = 10;
@@ -288,9 +288,11 @@ mod tests {
     fn sets_survive_their_encoding() {
         let set = sets::leaves(&kind(), &deployment(2, "a:1"));
         assert_eq!(sets::decode(&sets::encode(&set)), set);
-        assert!(sets::encode(&set)["f:spec"]["f:template"]["f:spec"]["f:containers"]["k:{\"name\":\"app\"}"]["f:ports"]
-            .get("k:{\"containerPort\":80,\"protocol\":\"TCP\"}")
-            .is_some());
+        assert!(
+            sets::encode(&set)["f:spec"]["f:template"]["f:spec"]["f:containers"]["k:{\"name\":\"app\"}"]["f:ports"]
+                .get("k:{\"containerPort\":80,\"protocol\":\"TCP\"}")
+                .is_some()
+        );
     }
 
     #[test]

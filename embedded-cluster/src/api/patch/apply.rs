@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
+use super::super::fields;
 use super::super::route::Target;
 use super::super::router::Call;
 use super::super::status::Refusal;
-use super::super::fields;
 
 pub(super) fn apply(call: &Call, target: &Target, current: &Value, config: &Value) -> Result<Value, Refusal> {
     let manager = manager(call)?;

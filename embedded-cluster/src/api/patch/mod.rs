@@ -2,8 +2,8 @@
 
 mod apply;
 mod json;
-mod merge;
 pub(super) mod lists;
+mod merge;
 mod strategic;
 
 use serde_json::Value;

@@ -13,8 +13,7 @@ const RETAIN: &str = "$retainKeys";
 
 pub(super) fn apply(kind: &Kind, current: &Value, patch: &Value) -> Result<Value, Refusal> {
     let mut path = Vec::new();
-    merge(kind, &mut path, Some(current), patch)?
-        .ok_or_else(|| Refusal::new(422, "Invalid", "the patch deletes the object; use DELETE"))
+    merge(kind, &mut path, Some(current), patch)?.ok_or_else(|| Refusal::new(422, "Invalid", "the patch deletes the object; use DELETE"))
 }
 
 /// The merged value; `None` when a directive deletes it.
@@ -192,7 +191,8 @@ mod tests {
 
     #[test]
     fn directives_replace_retain_delete_and_order() {
-        let result = deployment(json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}, "replicas": null, "template": {"spec": {
+        let result =
+            deployment(json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}, "replicas": null, "template": {"spec": {
             "$setElementOrder/containers": [{"name": "proxy"}, {"name": "app"}],
             "containers": [{"name": "proxy", "image": "proxy:2"}],
             "volumes": [{"$patch": "replace"}, {"name": "w", "emptyDir": {}}]}}}}));

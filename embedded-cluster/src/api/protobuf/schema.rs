@@ -64,6 +64,7 @@ ResourceQuota: 1 metadata ObjectMeta, 2 spec ResourceQuotaSpec, 3 status Resourc
 ResourceQuotaSpec: 1 hard map:quantity, 2 scopes []text
 Deployment: 1 metadata ObjectMeta, 2 spec DeploymentSpec, 3 status DeploymentStatus
 DeploymentSpec: 1 replicas *int, 2 selector LabelSelector, 3 template PodTemplateSpec, 4 strategy DeploymentStrategy, 5 minReadySeconds int, 6 revisionHistoryLimit *int, 7 paused bool, 9 progressDeadlineSeconds *int
+DeploymentStatus: 1 observedGeneration int, 2 replicas int, 3 updatedReplicas int, 4 availableReplicas int, 5 unavailableReplicas int, 7 readyReplicas int, 8 collisionCount *int
 DeploymentStrategy: 1 type text, 2 rollingUpdate RollingUpdateDeployment
 RollingUpdateDeployment: 1 maxUnavailable intstr, 2 maxSurge intstr
 Ingress: 1 metadata ObjectMeta, 2 spec IngressSpec, 3 status IngressStatus
@@ -79,6 +80,7 @@ IngressServiceBackend: 1 name text, 2 port ServiceBackendPort
 ServiceBackendPort: 1 name text, 2 number int
 Job: 1 metadata ObjectMeta, 2 spec JobSpec, 3 status JobStatus
 JobSpec: 1 parallelism *int, 2 completions *int, 3 activeDeadlineSeconds *int, 4 selector LabelSelector, 5 manualSelector *bool, 6 template PodTemplateSpec, 7 backoffLimit *int, 8 ttlSecondsAfterFinished *int, 9 completionMode *text, 10 suspend *bool
+JobStatus: 2 startTime time, 3 completionTime time, 4 active int, 5 succeeded int, 6 failed int, 7 completedIndexes text
 CronJob: 1 metadata ObjectMeta, 2 spec CronJobSpec, 3 status CronJobStatus
 CronJobSpec: 1 schedule text, 2 startingDeadlineSeconds *int, 3 concurrencyPolicy text, 4 suspend *bool, 5 jobTemplate JobTemplateSpec, 6 successfulJobsHistoryLimit *int, 7 failedJobsHistoryLimit *int, 8 timeZone *text
 JobTemplateSpec: 1 metadata ObjectMeta, 2 spec JobSpec
@@ -105,6 +107,7 @@ SelfSubjectRulesReviewSpec: 1 namespace text
 SubjectRulesReviewStatus: 3 incomplete bool, 4 evaluationError text
 SelfSubjectReview: 1 metadata ObjectMeta, 2 status SelfSubjectReviewStatus
 SelfSubjectReviewStatus: 1 userInfo UserInfo
+UserInfo: 1 username text, 2 uid text, 3 groups []text
 TokenRequest: 1 metadata ObjectMeta, 2 spec TokenRequestSpec, 3 status TokenRequestStatus
 TokenRequestSpec: 1 audiences []text, 3 boundObjectRef BoundObjectReference, 4 expirationSeconds *int
 BoundObjectReference: 1 kind text, 2 apiVersion text, 3 name text, 4 uid text

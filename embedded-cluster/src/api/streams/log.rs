@@ -38,10 +38,9 @@ fn options(call: &Call, target: &Target) -> Result<LogOptions, Refusal> {
     let since_seconds = at_least("sinceSeconds", 1)?;
     let since_time = match query.get("sinceTime") {
         None => None,
-        Some(text) => Some(
-            text.parse::<Timestamp>()
-                .map_err(|error| Refusal::bad_request(format!("sinceTime: parsing time \"{text}\": {error}")))?,
-        ),
+        Some(text) => {
+            Some(text.parse::<Timestamp>().map_err(|error| Refusal::bad_request(format!("sinceTime: parsing time \"{text}\": {error}")))?)
+        }
     };
     if since_seconds.is_some() && since_time.is_some() {
         mistakes.push(FieldError::forbidden("", "at most one of `sinceTime` or `sinceSeconds` may be specified"));

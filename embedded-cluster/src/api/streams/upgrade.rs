@@ -54,10 +54,9 @@ pub(super) fn handshake(mut request: Request<Incoming>, protocols: &[&'static st
         return Err(Refusal::bad_request("Upgrade request required: this API server streams over WebSocket only"));
     };
     let offered = offered(headers);
-    let protocol = protocols
-        .iter()
-        .find(|protocol| offered.iter().any(|o| o == *protocol))
-        .ok_or_else(|| Refusal::bad_request(format!("none of the offered subprotocols is served here; served are: {}", protocols.join(", "))))?;
+    let protocol = protocols.iter().find(|protocol| offered.iter().any(|o| o == *protocol)).ok_or_else(|| {
+        Refusal::bad_request(format!("none of the offered subprotocols is served here; served are: {}", protocols.join(", ")))
+    })?;
     let mut response = Response::new(respond::full(""));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(Refusal::internal)?;

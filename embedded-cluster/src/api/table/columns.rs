@@ -28,7 +28,9 @@ pub(super) fn printer(kind: &Kind) -> Printer {
         return Printer::Custom(custom::Printer::new(version));
     }
     let (heads, cells): (Heads, Cells) = match (kind.resource.group.as_str(), kind.resource.plural.as_str()) {
-        ("", "pods") => (heads!["Name", "Ready", "Status", "Restarts", "Age"; "IP", "Node", "Nominated Node", "Readiness Gates"], pods::pod),
+        ("", "pods") => {
+            (heads!["Name", "Ready", "Status", "Restarts", "Age"; "IP", "Node", "Nominated Node", "Readiness Gates"], pods::pod)
+        }
         ("", "services") => (heads!["Name", "Type", "Cluster-IP", "External-IP", "Port(s)", "Age"; "Selector"], network::service),
         ("", "endpoints") => (heads!["Name", "Endpoints", "Age"], network::endpoints),
         ("", "configmaps") => (heads!["Name", "Data", "Age"], others::config_map),
@@ -91,11 +93,15 @@ pub(super) fn printer(kind: &Kind) -> Printer {
         ("networking.k8s.io", "ingresses") => (heads!["Name", "Class", "Hosts", "Address", "Ports", "Age"], network::ingress),
         ("networking.k8s.io", "ingressclasses") => (heads!["Name", "Controller", "Parameters", "Age"], network::ingress_class),
         ("networking.k8s.io", "networkpolicies") => (heads!["Name", "Pod-Selector", "Age"], network::network_policy),
-        ("coordination.k8s.io", "leases") => (heads!["Name", "Holder", "Age"], |o| vec![name(o), or_none(&o["spec"]["holderIdentity"]), age(o)]),
+        ("coordination.k8s.io", "leases") => {
+            (heads!["Name", "Holder", "Age"], |o| vec![name(o), or_none(&o["spec"]["holderIdentity"]), age(o)])
+        }
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
             (heads!["Name", "Role", "Age"; "Users", "Groups", "ServiceAccounts"], others::role_binding)
         }
-        ("scheduling.k8s.io", "priorityclasses") => (heads!["Name", "Value", "Global-Default", "Age", "PreemptionPolicy"], others::priority_class),
+        ("scheduling.k8s.io", "priorityclasses") => {
+            (heads!["Name", "Value", "Global-Default", "Age", "PreemptionPolicy"], others::priority_class)
+        }
         ("storage.k8s.io", "storageclasses") => {
             (heads!["Name", "Provisioner", "ReclaimPolicy", "VolumeBindingMode", "AllowVolumeExpansion", "Age"], others::storage_class)
         }

@@ -64,7 +64,8 @@ pub(super) fn endpoints(o: &Value) -> Vec<Value> {
 }
 
 pub(super) fn endpoint_slice(o: &Value) -> Vec<Value> {
-    let ports: Vec<String> = list(&o["ports"]).map(|port| port["port"].as_i64().map_or_else(|| "*".to_owned(), |n| n.to_string())).collect();
+    let ports: Vec<String> =
+        list(&o["ports"]).map(|port| port["port"].as_i64().map_or_else(|| "*".to_owned(), |n| n.to_string())).collect();
     let ports = if ports.is_empty() { "<unset>".to_owned() } else { first_three(&ports) };
     let endpoints: Vec<String> =
         list(&o["endpoints"]).flat_map(|e| list(&e["addresses"])).filter_map(Value::as_str).map(str::to_owned).collect();

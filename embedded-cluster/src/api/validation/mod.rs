@@ -60,7 +60,10 @@ fn finalizers(old: &Value, next: &Value, errors: &mut Errors) {
     let added: Vec<String> =
         items(&next["metadata"]["finalizers"]).filter(|f| !had.contains(f)).filter_map(Value::as_str).map(str::to_owned).collect();
     if !added.is_empty() {
-        let detail = format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{\"{}\"}}", added.join("\", \""));
+        let detail = format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers []string{{\"{}\"}}",
+            added.join("\", \"")
+        );
         errors.push(FieldError::forbidden("metadata.finalizers", &detail));
     }
 }

@@ -51,10 +51,7 @@ pub(super) fn service(next: &Value, old: Option<&Value>, errors: &mut Errors) {
             errors.push(FieldError::forbidden(format!("{at}.nodePort"), "may not be used when `type` is 'ClusterIP'"));
         }
         if !numbers.insert((port["port"].as_i64(), text(&port["protocol"]))) {
-            errors.push(FieldError::duplicate(
-                at,
-                &serde_json::json!({"port": port["port"], "protocol": port["protocol"]}),
-            ));
+            errors.push(FieldError::duplicate(at, &serde_json::json!({"port": port["port"], "protocol": port["protocol"]})));
         }
     }
     if let Some(old) = old
@@ -157,7 +154,9 @@ fn backend(backend: &Value, at: &str, errors: &mut Errors) {
         (true, 0) => errors.push(FieldError::required(at, "port name or number is required")),
         (true, _) => port_number(&service["port"]["number"], format!("{at}.service.port.number"), errors),
         (false, 0) => names::port_name(name, format!("{at}.service.port.name"), errors),
-        (false, _) => errors.push(FieldError::invalid(format!("{at}.service.port"), &service["port"], "cannot set both port name & port number")),
+        (false, _) => {
+            errors.push(FieldError::invalid(format!("{at}.service.port"), &service["port"], "cannot set both port name & port number"))
+        }
     }
 }
 

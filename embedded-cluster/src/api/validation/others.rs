@@ -118,7 +118,11 @@ pub(super) fn custom_resource_definition(next: &Value, errors: &mut Errors) {
         errors.push(FieldError::required("spec.versions", ""));
     }
     if items(&spec["versions"]).filter(|version| version["storage"] == true).count() != 1 {
-        errors.push(FieldError::invalid("spec.versions", &spec["versions"][0]["name"], "must have exactly one version marked as storage version"));
+        errors.push(FieldError::invalid(
+            "spec.versions",
+            &spec["versions"][0]["name"],
+            "must have exactly one version marked as storage version",
+        ));
     }
     for (index, version) in items(&spec["versions"]).enumerate() {
         if !version["schema"]["openAPIV3Schema"].is_object() {

@@ -54,7 +54,16 @@ fn stateful_set_update(next: &Value, old: &Value, errors: &mut Errors) {
     let fixed = |spec: &Value| {
         let mut spec = spec.clone();
         if let Some(spec) = spec.as_object_mut() {
-            for field in ["replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit", "persistentVolumeClaimRetentionPolicy", "minReadySeconds", "selector"] {
+            for field in [
+                "replicas",
+                "ordinals",
+                "template",
+                "updateStrategy",
+                "revisionHistoryLimit",
+                "persistentVolumeClaimRetentionPolicy",
+                "minReadySeconds",
+                "selector",
+            ] {
                 spec.remove(field);
             }
         }

@@ -148,7 +148,8 @@ fn qos_class(spec: &Value) -> &'static str {
     let containers: Vec<&Value> =
         ["containers", "initContainers"].iter().flat_map(|list| spec[*list].as_array().into_iter().flatten()).collect();
     let amount = |container: &&Value, list: &str, name: &str| container["resources"][list].get(name).filter(|v| !v.is_null()).cloned();
-    let asks = |container: &&Value| ["cpu", "memory"].iter().any(|n| ["requests", "limits"].iter().any(|l| amount(container, l, n).is_some()));
+    let asks =
+        |container: &&Value| ["cpu", "memory"].iter().any(|n| ["requests", "limits"].iter().any(|l| amount(container, l, n).is_some()));
     let guaranteed = |container: &&Value| {
         ["cpu", "memory"].iter().all(|name| {
             let limit = amount(container, "limits", name);
