@@ -15,6 +15,9 @@ pub struct Tree {
     /// User namespaces its processes were seen in, besides this test's own: containers inherit no environment, but they
     /// are in their lab's namespace.
     namespaces: BTreeSet<String>,
+    /// Pid and start time of what was seen below its processes, for machines where root makes labs without a user
+    /// namespace.
+    descendants: BTreeSet<(String, String)>,
 }
 
 impl Tree {
@@ -23,31 +26,32 @@ impl Tree {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(arguments).env(MARK, &mark).stdout(Stdio::piped()).stderr(Stdio::null());
         command.envs(environment.iter().copied()).env_remove("XDG_RUNTIME_DIR");
-        Self { launcher: command.spawn().unwrap(), mark, namespaces: BTreeSet::new() }
+        Self { launcher: command.spawn().unwrap(), mark, namespaces: BTreeSet::new(), descendants: BTreeSet::new() }
     }
 
     /// Living processes of the lab and its launcher.
     pub fn alive(&mut self) -> Vec<String> {
         let own = user_namespace("self");
         let mark = format!("{MARK}={}", self.mark);
-        let mut alive = Vec::new();
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let pid = entry.file_name().to_string_lossy().into_owned();
-            if pid.bytes().any(|byte| !byte.is_ascii_digit()) || is_dead(&pid) {
-                continue;
-            }
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let mut alive = BTreeSet::new();
+        // Children have larger numbers than their parents, but for the moment when numbers start again from below.
+        for process in processes() {
+            let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
             let marked = environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes());
-            let Some(namespace) = user_namespace(&pid) else { continue };
+            let Some(namespace) = user_namespace(&process.pid) else { continue };
             if marked && Some(&namespace) != own.as_ref() {
                 self.namespaces.insert(namespace.clone());
             }
-            if marked || self.namespaces.contains(&namespace) {
-                let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
-                alive.push(format!("{pid} {command}"));
+            let identity = (process.pid.clone(), process.start_time);
+            if alive.contains(&process.parent) {
+                self.descendants.insert(identity.clone());
+            }
+            if marked || self.namespaces.contains(&namespace) || self.descendants.contains(&identity) {
+                alive.insert(process.pid);
             }
         }
-        alive
+        let command = |pid: &String| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
+        alive.iter().map(|pid| format!("{pid} {}", command(pid))).collect()
     }
 
     /// Whether all is gone within a second; otherwise what is not.
@@ -81,8 +85,23 @@ fn user_namespace(pid: &str) -> Option<String> {
     fs::read_link(format!("/proc/{pid}/ns/user")).ok().map(|link| link.to_string_lossy().into_owned())
 }
 
-/// A zombie holds nothing but its number until its parent looks.
-fn is_dead(pid: &str) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+struct Process {
+    pid: String,
+    parent: String,
+    start_time: String,
+}
+
+/// Without the dead: a zombie holds nothing but its number until its parent looks.
+fn processes() -> Vec<Process> {
+    let mut numbers: Vec<u32> =
+        fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    numbers.sort_unstable();
+    let read = |number: &u32| {
+        let pid = number.to_string();
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split_ascii_whitespace().collect();
+        let is_dead = matches!(fields[0], "Z" | "X");
+        (!is_dead).then(|| Process { pid, parent: fields[1].to_owned(), start_time: fields[19].to_owned() })
+    };
+    numbers.iter().filter_map(read).collect()
 }

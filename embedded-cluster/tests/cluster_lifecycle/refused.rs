@@ -6,6 +6,8 @@ use embedded_cluster::cluster::{Cluster, ClusterConfig};
 use libtest_mimic::Trial;
 use nix::sched::{CloneFlags, unshare};
 
+const UNTESTABLE: &str = "no user namespace to forbid further ones in";
+
 pub fn tests() -> Vec<Trial> {
     vec![Trial::test("forbidden_user_namespaces_are_explained", || {
         explained();
@@ -18,6 +20,10 @@ fn explained() {
     let state_dir = folder.path().join("lab");
     let output = Command::new(std::env::current_exe().unwrap()).args(["refused", state_dir.to_str().unwrap()]).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
+    if error.starts_with(UNTESTABLE) {
+        eprintln!("skipped: {error}");
+        return;
+    }
     assert!(error.contains("max_user_namespaces is 0") && error.contains("sudo sysctl user.max_user_namespaces="), "{error}");
     assert!(!state_dir.exists(), "a refused start leaves no folder");
 }
@@ -26,7 +32,10 @@ fn explained() {
 /// because root would do without. Runs in a process of its own, single-threaded so far.
 pub fn start_without_namespaces(state_dir: &str) -> ExitCode {
     let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
-    unshare(CloneFlags::CLONE_NEWUSER).unwrap();
+    if let Err(errno) = unshare(CloneFlags::CLONE_NEWUSER) {
+        eprintln!("{UNTESTABLE}: {errno}");
+        return ExitCode::FAILURE;
+    }
     std::fs::write("/proc/self/setgroups", "deny").unwrap();
     std::fs::write("/proc/self/uid_map", format!("1000 {uid} 1")).unwrap();
     std::fs::write("/proc/self/gid_map", format!("1000 {gid} 1")).unwrap();

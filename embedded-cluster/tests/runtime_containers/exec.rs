@@ -1,12 +1,10 @@
 //! Further processes in a running container.
 
-use std::time::Duration;
-
 use embedded_cluster::runtime::{ContainerId, ContainerRuntime as _, ExecProcess, ExecSpec, RuntimeError, TerminalSize};
 use libtest_mimic::Trial;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::lab::{Pod, test};
+use crate::lab::{Pod, test, text, until};
 
 pub fn tests() -> Vec<Trial> {
     vec![
@@ -31,14 +29,18 @@ async fn output(stream: &mut Option<Box<dyn tokio::io::AsyncRead + Send + Unpin>
 }
 
 async fn inside(pod: Pod) {
-    let mut spec = pod.spec(&["sleep", "infinity"]);
+    // Namespaces are compared, not what /proc/1 is: where the kernel refuses a fresh /proc, the outer one is seen.
+    let mut spec = pod.spec(&["sh", "-c", "readlink /proc/self/ns/pid; exec sleep infinity"]);
+    let log = spec.log_path.clone();
     spec.env = vec![("COLOUR".to_owned(), "green".to_owned())];
     spec.working_dir = Some("/tmp".into());
     let id = pod.start(spec).await.unwrap();
-    let script = "cat /proc/1/comm; hostname; echo $COLOUR; pwd; echo mistake >&2; exit 9";
+    let script = "readlink /proc/self/ns/pid; hostname; echo $COLOUR; pwd; echo mistake >&2; exit 9";
     let mut process = exec(&pod, &id, &["sh", "-c", script], false, false).await.unwrap();
     let (stdout, stderr) = tokio::join!(output(&mut process.stdout), output(&mut process.stderr));
-    assert_eq!(stdout, format!("sleep\n{}-host\ngreen\n/tmp\n", pod.uid));
+    until("the container has said its namespace", || std::fs::read_to_string(&log).is_ok_and(|log| log.contains("pid:["))).await;
+    let namespace = text(&std::fs::read_to_string(log).unwrap(), "stdout");
+    assert_eq!(stdout, format!("{namespace}{}-host\ngreen\n/tmp\n", pod.uid));
     assert_eq!(stderr, "mistake\n");
     assert!(process.stdin.is_none() && process.resize.is_none());
     assert_eq!(process.exit.await.unwrap(), 9);
@@ -63,13 +65,16 @@ async fn stdin(pod: Pod) {
 
 async fn terminal(pod: Pod) {
     let id = pod.sleeper().await;
-    let mut process = exec(&pod, &id, &["sh", "-c", "tty; read line; stty size; echo got $line"], true, true).await.unwrap();
+    let script = "tty; until [ \"$(stty size)\" = '43 132' ]; do sleep 0.01; done; echo resized; read line; echo got $line";
+    let mut process = exec(&pod, &id, &["sh", "-c", script], true, true).await.unwrap();
     assert!(process.stderr.is_none());
     process.resize.as_ref().unwrap().send(TerminalSize { columns: 132, rows: 43 }).await.unwrap();
-    // The size is set by another task: the answer must not overtake it.
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let expected = "/dev/pts/0\r\nresized\r\n";
+    let mut begin = vec![0; expected.len()];
+    process.stdout.as_mut().unwrap().read_exact(&mut begin).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&begin), expected);
     process.stdin.as_mut().unwrap().write_all(b"typed\n").await.unwrap();
-    assert_eq!(output(&mut process.stdout).await, "/dev/pts/0\r\ntyped\r\n43 132\r\ngot typed\r\n");
+    assert_eq!(output(&mut process.stdout).await, "typed\r\ngot typed\r\n", "the terminal echoes");
     assert_eq!(process.exit.await.unwrap(), 0);
 }
 

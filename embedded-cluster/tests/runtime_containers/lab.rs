@@ -22,6 +22,9 @@ const BOUND: Duration = Duration::from_secs(30);
 /// Where everything is put; set before the first test.
 pub static FOLDER: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
 
+/// Set where the kernel refuses a fresh /proc.
+pub static OUTER_PROC: std::sync::OnceLock<()> = std::sync::OnceLock::new();
+
 pub struct Lab {
     pub runtime: NamespaceRuntime,
     pub folder: PathBuf,
