@@ -1,6 +1,8 @@
 //! Deployments from their manifest to ready endpoints, with the store and the controllers as they run in a lab. Only the
 //! kubelet is played by the test, so that it decides when a pod is ready.
 
+#![allow(clippy::expect_used)] // fixtures of a test: a panic is its failure
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
