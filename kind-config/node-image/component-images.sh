@@ -58,6 +58,20 @@ blob() { # FILE MEDIA-TYPE: puts it into $layout, prints its descriptor
     '{mediaType: $type, digest: $digest, size: $size}'
 }
 
+# Debian's dynamic busybox with its libraries: glibc's resolver is not meant to be
+# linked statically. (This build of wget crashes with -T; use timeout.)
+complete_busybox() {
+  local base=$1
+  mkdir -p "$base"/{etc,root,usr/bin,usr/sbin,sbin}
+  mkdir -m 1777 "$base/tmp"
+  echo 'root:x:0:0:root:/root:/bin/sh' >"$base/etc/passwd"
+  echo 'hosts: files dns' >"$base/etc/nsswitch.conf"
+  copy_program /bin/busybox
+  chroot "$base" /bin/busybox --install -s
+  # it must start with these libraries only
+  chroot "$base" /bin/busybox true
+}
+
 # component_image REFERENCE PATH-IN-IMAGE BINARY [base]: one OCI archive in $images.
 component_image() {
   local reference=$1 path=$2 binary=$3 with_base=${4-}
@@ -66,6 +80,9 @@ component_image() {
   rm -rf "$layout" "$root"
   mkdir -p "$layout/blobs/sha256" "$root"
   install -D -m 0755 "$binary" "$root$path"
+  if [ "$path" = /bin/busybox ]; then
+    complete_busybox "$root"
+  fi
   layer_tar "$root" "$cache/layers/$name.tar.zst"
   local layer=application/vnd.oci.image.layer.v1.tar+zstd names=("$name") part
   [ -z "$with_base" ] || names=(base "$name")
@@ -104,6 +121,7 @@ build_component_images() {
     component_image "$IMAGE_PREFIX/pause:$tag" /pause "$bin/pause"
   done
   component_image "localhost/gatelab/pod-network:$KUBERNETES_VERSION" /usr/local/bin/pod-network "$bin/pod-network" base
+  component_image "$BUSYBOX_IMAGE" /bin/busybox "$cache/debian/bin/busybox"
   mv "$cache/images/list.new" "$cache/images/list"
   cat "$cache/images/list"
 }

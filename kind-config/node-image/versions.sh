@@ -25,7 +25,13 @@ DEBIAN_PACKAGES=(
   containerd runc containernetworking-plugins
   # kubectl port-forward and hands-on debugging inside a node
   socat iputils-ping netbase
+  # becomes an image of its own: a pod to look around with (BUSYBOX_IMAGE)
+  busybox
 )
+
+# The only image in the node that Kubernetes does not need: a shell, wget, nc and
+# nslookup for pods, since nothing like it can be pulled.
+BUSYBOX_IMAGE=localhost/gatelab/busybox:$DEBIAN_SUITE
 
 # A name with a dot or "localhost" in front: Docker and Podman then agree on it.
 NODE_IMAGE=localhost/gatelab/kind-node:$KUBERNETES_VERSION
