@@ -25,7 +25,11 @@ pub(crate) fn json(body: &[u8]) -> Result<Value, Refusal> {
 
 pub(crate) fn yaml(body: &[u8]) -> Result<Value, Refusal> {
     let text = std::str::from_utf8(body).map_err(|error| Refusal::bad_request(format!("the body is no UTF-8: {error}")))?;
-    serde_saphyr::from_str(text).map_err(|error| Refusal::bad_request(format!("error converting YAML to JSON: yaml: {error}")))
+    serde_saphyr::from_str(text).map_err(|error| {
+        // The first line says what is wrong; the rest is a drawing for terminals.
+        let error = error.to_string();
+        Refusal::bad_request(format!("error converting YAML to JSON: yaml: {}", error.lines().next().unwrap_or_default()))
+    })
 }
 
 /// The body as an object of the kind.
@@ -75,13 +79,20 @@ fn cannot_handle(kind: &Kind, why: &str) -> Refusal {
 /// # Errors
 /// 400 when a field is of the wrong type, and for unknown fields with `Strict`.
 pub(crate) fn typed(call: &Call, kind: &Kind, object: Value, warnings: &mut Vec<String>) -> Result<Value, Refusal> {
-    let Some(round_trip) = kind.round_trip else {
-        return super::custom::checked(kind, object);
+    let (known, unknown) = match kind.round_trip {
+        Some(round_trip) => {
+            let mut known = round_trip(&object).map_err(|error| cannot_handle(kind, &format!("json: {error}")))?;
+            let mut unknown = Vec::new();
+            unknown_fields(&object, &known, String::new(), &mut unknown);
+            only_given(&object, &mut known);
+            (known, unknown)
+        }
+        None => {
+            let mut known = object;
+            let unknown = super::custom::prune(kind, &mut known);
+            (known, unknown)
+        }
     };
-    let mut known = round_trip(&object).map_err(|error| cannot_handle(kind, &format!("json: {error}")))?;
-    let mut unknown = Vec::new();
-    unknown_fields(&object, &known, String::new(), &mut unknown);
-    only_given(&object, &mut known);
     let unknown: Vec<String> = unknown.into_iter().map(|path| format!("unknown field \"{path}\"")).collect();
     match call.query.get("fieldValidation").unwrap_or("Warn") {
         "Ignore" => {}

@@ -280,6 +280,9 @@ pub(super) fn delete(call: &Call, target: &Target) -> Result<Response<Body>, Ref
     }
     let (object, gone) =
         call.state.store.delete_or_try(&kind.storage, target.namespace(), name, &options, dry_run).map_err(Refusal::from)?;
+    if gone && !dry_run && kind.is("apiextensions.k8s.io", "customresourcedefinitions") {
+        super::custom::delete_objects(&call.state.store, &object);
+    }
     // kube-apiserver's strategies with ReturnDeletedObject; all others answer a finished deletion with a Status.
     let returns_object = kind.resource.group.is_empty()
         && matches!(

@@ -45,6 +45,9 @@ pub(super) fn check(kind: &Kind, next: &Value, old: Option<&Value>) -> Result<()
             _ => {}
         }
     }
+    if kind.custom.is_some() {
+        errors.extend(super::custom::mistakes(kind, next));
+    }
     if errors.is_empty() {
         return Ok(());
     }

@@ -1,0 +1,68 @@
+//! Custom resources: the kinds that stored CustomResourceDefinitions add, and the schemas that rule their objects.
+
+mod schema;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::kinds::Kind;
+use super::status::FieldError;
+use crate::store::{DeleteOptions, Store};
+
+/// One kind for each served version of a definition.
+pub(super) fn kinds(definition: &Value) -> Vec<Arc<Kind>> {
+    definition["spec"]["versions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|version| version["served"] == true)
+        .filter_map(|version| Kind::custom(definition, version).map(Arc::new))
+        .collect()
+}
+
+fn schema_of(kind: &Kind) -> Option<&Value> {
+    kind.custom.as_ref().map(|version| &version["schema"]["openAPIV3Schema"]).filter(|schema| schema.is_object())
+}
+
+/// Takes out what the schema does not know, and fills in its defaults. Returns the paths that were taken out.
+pub(super) fn prune(kind: &Kind, object: &mut Value) -> Vec<String> {
+    let mut unknown = Vec::new();
+    if let Some(schema) = schema_of(kind) {
+        schema::prune(schema, object, "", true, &mut unknown);
+        schema::set_defaults(schema, object);
+    }
+    unknown
+}
+
+/// Mistakes by the schema.
+pub(super) fn mistakes(kind: &Kind, object: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if let Some(schema) = schema_of(kind) {
+        schema::validate(schema, object, "", &mut errors);
+    }
+    errors
+}
+
+/// The schema as OpenAPI documents show it: with the fields that every object has.
+pub(super) fn open_api(kind: &Kind) -> Option<Value> {
+    let mut schema = schema_of(kind)?.clone();
+    let text = |description: &str| serde_json::json!({"type": "string", "description": description});
+    let properties = &mut schema["properties"];
+    properties["apiVersion"] = text("APIVersion defines the versioned schema of this representation of an object.");
+    properties["kind"] = text("Kind is a string value representing the REST resource this object represents.");
+    properties["metadata"] = serde_json::json!({"type": "object", "description": "Standard object's metadata."});
+    Some(schema)
+}
+
+/// A definition that goes takes its objects along (kube-apiserver's `customresourcecleanup` finalizer does the same).
+pub(super) fn delete_objects(store: &Store, definition: &Value) {
+    let Some(kind) = kinds(definition).into_iter().next() else { return };
+    for object in store.list(&kind.storage, None).items {
+        let text = |field: &str| object["metadata"][field].as_str();
+        if let Some(name) = text("name") {
+            // Gone meanwhile is just as well.
+            let _ = store.delete(&kind.storage, text("namespace"), name, &DeleteOptions::default());
+        }
+    }
+}
