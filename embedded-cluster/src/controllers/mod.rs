@@ -14,6 +14,7 @@ use crate::store::Store;
 mod deployment;
 mod endpoint_mirror;
 mod endpoints;
+mod event_expiry;
 pub(crate) mod events;
 mod garbage;
 mod namespace;
@@ -54,6 +55,7 @@ pub fn spawn_all(store: &Store, config: ControllersConfig) -> JoinSet<()> {
     running.spawn(endpoints::run(store.clone(), pods.clone(), services.clone(), slices.clone()));
     running.spawn(endpoint_mirror::run(store.clone(), services.clone(), slices.clone()));
     running.spawn(nodes::run(store.clone(), pods.clone()));
+    running.spawn(event_expiry::run(store.clone()));
     running.spawn(garbage::run(store.clone()));
     running.spawn(network::run(store.clone(), pods, services, slices, config.apply));
     running

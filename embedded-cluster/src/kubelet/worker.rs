@@ -300,6 +300,11 @@ impl Worker {
         if self.sandbox_pending || self.not_before.is_some_and(|at| at > Instant::now()) {
             return;
         }
+        if self.pod.spec.as_ref().is_some_and(|s| s.host_network == Some(true)) {
+            // Run in a network of its own it would be another pod than the one asked for.
+            self.sandbox_made(Err("hostNetwork is not served: nodes of this lab have no programs of their own".to_owned()));
+            return;
+        }
         if let Err(error) = self.set_up_volumes() {
             if self.last_complaint.as_ref() != Some(&error) {
                 self.kubelet.recorder.warning(&self.about, "FailedMount", error.clone());

@@ -496,3 +496,15 @@ async fn last_words_are_reported() {
     let end = lab.container().state.and_then(|s| s.terminated).expect("an end");
     assert_eq!(end.message.as_deref(), Some("no database"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn host_network_is_refused_with_a_reason() {
+    let lab = Lab::new();
+    lab.run(json!({"hostNetwork": true, "containers": [{"name": "app"}]}));
+    seconds(5).await;
+    assert_eq!((lab.phase().as_str(), lab.waiting().as_deref()), ("Pending", Some("ContainerCreating")));
+    assert!(lab.reasons().contains(&"FailedCreatePodSandBox".to_owned()));
+    lab.delete(None);
+    seconds(0).await;
+    assert!(lab.gone());
+}
