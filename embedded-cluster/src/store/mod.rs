@@ -7,13 +7,17 @@ mod allocation;
 mod defaults;
 mod objects;
 mod resource;
+mod rules;
 mod shard;
 mod typed;
 
 pub(crate) use allocation::keep_allocated;
 pub(crate) use defaults::apply as apply_defaults;
-pub(crate) use objects::keep_system_metadata;
+pub(crate) use rules::keep_system_metadata;
 pub use objects::{DeleteOptions, Fault, List, Reason, Store, WatchEvent, WatchStart};
 pub use resource::{KnownScope, Resource, Scope};
 pub use shard::{Change, Changes};
 pub use typed::{Event, Typed};
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::{Stream, StreamExt, stream};
 use serde_json::Value;
 
+use super::rules::{
+    after, conflict, grace_period, group_suffix, has_generation, is_deleted, is_held, is_namespace, is_pod, is_service,
+    keep_system_metadata, metadata_str, not_found, now, pod_grace, resource_key, set_propagation_finalizers,
+};
 use super::shard::{Change, Changes, ResourceKey, Shard};
 use super::{Resource, allocation, defaults};
 
@@ -436,125 +440,4 @@ impl State {
             .and_then(|shard| shard.table.get(&(String::new(), namespace.to_owned())))
             .is_some_and(|object| is_deleted(object))
     }
-}
-
-fn is_core(resource: &Resource, plural: &str) -> bool {
-    resource.group.is_empty() && resource.plural == plural
-}
-
-fn is_pod(resource: &Resource) -> bool {
-    is_core(resource, "pods")
-}
-
-fn is_service(resource: &Resource) -> bool {
-    is_core(resource, "services")
-}
-
-fn is_namespace(resource: &Resource) -> bool {
-    is_core(resource, "namespaces")
-}
-
-/// kube-apiserver counts generations only for kinds whose strategy says so; none of the core kinds served here.
-fn has_generation(resource: &Resource) -> bool {
-    match resource.group.as_str() {
-        "" | "events.k8s.io" | "coordination.k8s.io" | "rbac.authorization.k8s.io" | "storage.k8s.io" => {
-            resource.plural == "replicationcontrollers"
-        }
-        _ => true,
-    }
-}
-
-/// The grace period that a pod's deletion gets: the request's or the pod's own; none for a pod that no node runs.
-fn pod_grace(pod: &Value, requested: Option<i64>) -> i64 {
-    let bound = pod["spec"]["nodeName"].as_str().is_some_and(|node| !node.is_empty());
-    let ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
-    if !bound || ended {
-        return 0;
-    }
-    // A negative grace period means one second (metav1.DeleteOptions).
-    let own = || pod["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(30);
-    match requested.unwrap_or_else(own) {
-        negative if negative < 0 => 1,
-        seconds => seconds,
-    }
-}
-
-pub(crate) fn keep_system_metadata(current: &Value, next: &mut Value) {
-    for kept in ["uid", "creationTimestamp", "name", "namespace", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"] {
-        match current["metadata"].get(kept) {
-            Some(value) => next["metadata"][kept] = value.clone(),
-            None => {
-                if let Some(metadata) = next["metadata"].as_object_mut() {
-                    metadata.remove(kept);
-                }
-            }
-        }
-    }
-}
-
-/// The garbage collector sees by these finalizers what to do with dependents (`metav1.FinalizerDeleteDependents`,
-/// `metav1.FinalizerOrphanDependents`).
-fn set_propagation_finalizers(object: &mut Value, policy: Option<&str>) {
-    let wanted = match policy {
-        Some("Foreground") => "foregroundDeletion",
-        Some("Orphan") => "orphan",
-        _ => return,
-    };
-    let list = &mut object["metadata"]["finalizers"];
-    match list.as_array_mut() {
-        Some(list) if list.iter().any(|f| f == wanted) => {}
-        Some(list) => list.push(wanted.into()),
-        None => *list = serde_json::json!([wanted]),
-    }
-}
-
-fn conflict(resource: &Resource, name: &str) -> Fault {
-    Fault::new(
-        Reason::Conflict,
-        format!(
-            "Operation cannot be fulfilled on {}{} \"{name}\": the object has been modified; please apply your changes to the latest version and try again",
-            resource.plural,
-            group_suffix(resource)
-        ),
-    )
-}
-
-fn resource_key(resource: &Resource) -> ResourceKey {
-    (resource.group.clone(), resource.plural.clone())
-}
-
-fn group_suffix(resource: &Resource) -> String {
-    if resource.group.is_empty() { String::new() } else { format!(".{}", resource.group) }
-}
-
-fn not_found(resource: &Resource, name: &str) -> Fault {
-    Fault::new(Reason::NotFound, format!("{}{} \"{name}\" not found", resource.plural, group_suffix(resource)))
-}
-
-fn metadata_str(object: &Value, field: &str) -> Option<String> {
-    object["metadata"][field].as_str().filter(|s| !s.is_empty()).map(str::to_owned)
-}
-
-fn is_deleted(object: &Value) -> bool {
-    object["metadata"]["deletionTimestamp"].is_string()
-}
-
-/// Whether finalizers keep a deleted object. Namespaces have theirs in `spec` too (`kubernetes`, until emptied).
-fn is_held(resource: &Resource, object: &Value) -> bool {
-    let any = |list: &Value| list.as_array().is_some_and(|list| !list.is_empty());
-    any(&object["metadata"]["finalizers"]) || is_namespace(resource) && any(&object["spec"]["finalizers"])
-}
-
-fn grace_period(object: &Value) -> i64 {
-    object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0)
-}
-
-/// RFC 3339 in whole seconds, as `metav1.Time` is written.
-fn now() -> String {
-    after(0)
-}
-
-fn after(seconds: i64) -> String {
-    let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
