@@ -235,6 +235,7 @@ impl Launch {
         let (gone_sender, gone) = watch::channel(false);
         let reading = Arc::clone(&channel);
         let program = executable.clone();
+        let detached = config.lifetime == Lifetime::Detached;
         // A thread of its own, that lives as long as the lab: PR_SET_PDEATHSIG is about the thread that started the
         // child, so an executor's thread, which may end any time, must not be the one.
         std::thread::Builder::new()
@@ -249,7 +250,8 @@ impl Launch {
                 drop((command, lock));
                 let _ = started_sender.send(Ok(()));
                 while let Ok(Some((message, _))) = reading.receive::<LaunchMessage>() {
-                    if sender.send(message).is_err() {
+                    let released = detached && matches!(message, LaunchMessage::Ready { .. });
+                    if sender.send(message).is_err() || released {
                         break;
                     }
                 }

@@ -115,8 +115,6 @@ pub(super) async fn run(request: Request, state_dir: StateDir, mounts: LabMounts
     launcher
         .send(&LaunchMessage::Ready { api_address, kubeconfig }, &[])
         .map_err(|error| format!("tell the launcher that the lab is ready: {error}"))?;
-    // A detached lab's launcher waits for this end to close.
-    drop(launcher);
 
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     tokio::select! {

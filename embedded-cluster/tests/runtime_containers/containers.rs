@@ -90,6 +90,9 @@ async fn commands_that_cannot_start_are_named(pod: Pod) {
     let mut spec = pod.spec(&["true"]);
     spec.added_capabilities = vec!["FLY".to_owned()];
     assert!(pod.start(spec).await.unwrap_err().to_string().contains("\"FLY\" is no Linux capability"));
+    let mut spec = pod.spec(&["true"]);
+    spec.mounts = vec![Mount { source: "/dev/null".into(), target: "/usr/no-such-folder/file".into(), read_only: true }];
+    assert_eq!(pod.start(spec).await.unwrap_err().to_string(), "make the folder /usr/no-such-folder: Read-only file system (os error 30)");
 }
 
 async fn images_give_command_and_files(pod: Pod) {

@@ -16,7 +16,7 @@ use crate::runtime::images::LAB_EXECUTABLE;
 const SYSTEM: [&str; 9] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix", "/gnu"];
 
 /// Of /etc, what programs of those folders cannot do without. Never the machine's accounts, keys or network set-up.
-const ETC: [&str; 14] = [
+const ETC: [&str; 15] = [
     "alternatives",
     "ca-certificates",
     "ca-certificates.conf",
@@ -31,6 +31,7 @@ const ETC: [&str; 14] = [
     "protocols",
     "services",
     "ssl/certs",
+    "ssl/openssl.cnf",
 ];
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -41,6 +42,15 @@ const GROUP: &str = "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n";
 /// Builds the file system and makes it the root of this mount namespace; the host's is gone from it afterwards. Must
 /// run in the container's own mount and pid namespace.
 pub(super) fn enter(order: &RootOrder) -> Result<(), Failure> {
+    build(order).map_err(|failure| match failure {
+        // People know their paths as they are in the container.
+        Failure::System { action, detail } => Failure::system(action.replace(&*order.at.to_string_lossy(), ""), detail),
+        failure => failure,
+    })?;
+    become_root(&order.at)
+}
+
+fn build(order: &RootOrder) -> Result<(), Failure> {
     // Nothing mounted here may propagate to the lab's own mount namespace, nor the other way round.
     mount_at(None::<&str>, Path::new("/"), None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)?;
     let root = &order.at;
@@ -112,7 +122,7 @@ pub(super) fn enter(order: &RootOrder) -> Result<(), Failure> {
     for Bind { source, target, read_only } in &order.binds {
         bind_over_new(source, &root.join(relative(target)), *read_only)?;
     }
-    become_root(root)
+    Ok(())
 }
 
 fn devices(root: &Path) -> Result<(), Failure> {
@@ -212,7 +222,15 @@ fn set_read_only(target: &Path) -> Result<(), Errno> {
             size_of::<MountAttr>(),
         )
     };
-    Errno::result(result).map(drop)
+    match Errno::result(result) {
+        // Linux before 5.12: the top mount alone, with the flags it has; those below keep the owner's rights only.
+        Err(Errno::ENOSYS) => {
+            let kept = MsFlags::from_bits_truncate(nix::sys::statvfs::statvfs(target)?.flags().bits());
+            let none = None::<&str>;
+            mount(none, target, none, kept | MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, none)
+        }
+        result => result.map(drop),
+    }
 }
 
 fn mount_at<S: nix::NixPath + ?Sized>(
