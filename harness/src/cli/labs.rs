@@ -25,7 +25,7 @@ pub fn find(name: Option<&str>) -> Result<LabRecord, Failure> {
     let all = names.join(", ");
     match name {
         Some(name) => labs.iter().find(|lab| lab.name == name).cloned().ok_or_else(|| {
-            let failure = Failure::environment(format!("no lab named `{name}` runs"));
+            let failure = Failure::usage(format!("no lab named `{name}` runs"));
             match (nearest(name, names.iter().copied()), names.is_empty()) {
                 (Some(near), _) => failure.hint(format!("did you mean `{near}`?")),
                 (None, false) => failure.hint(format!("these run: {all}")),
