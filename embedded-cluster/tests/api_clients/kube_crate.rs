@@ -14,13 +14,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::lab::Lab;
 
-async fn client(lab: &Lab) -> Client {
+pub async fn client(lab: &Lab) -> Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let kubeconfig = Kubeconfig::from_yaml(&lab.state.certificates.kubeconfig(&lab.server, "lab")).unwrap();
     Client::try_from(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()).unwrap()
 }
 
-async fn token_client(lab: &Lab, token: &str) -> Client {
+pub async fn token_client(lab: &Lab, token: &str) -> Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut kubeconfig = Kubeconfig::from_yaml(&lab.state.certificates.kubeconfig(&lab.server, "lab")).unwrap();
     let user = kube::config::AuthInfo { token: Some(token.to_owned().into()), ..kube::config::AuthInfo::default() };
@@ -38,7 +38,7 @@ fn config_map(name: &str, value: &str) -> ConfigMap {
     serde_json::from_value(json!({"metadata": {"name": name}, "data": {"key": value}})).unwrap()
 }
 
-async fn within<T>(future: impl Future<Output = T>) -> T {
+pub async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future).await.expect("took too long")
 }
 
