@@ -82,6 +82,7 @@ fn convert(record: gateways::LogRecord) -> LogRecord {
         gateways::LogRecord::NginxAccess(access) => LogRecord::NginxAccess {
             status: access.status,
             upstream_status: access.attempts.iter().map(|attempt| attempt.status).collect(),
+            upstream_answered: access.attempts.iter().map(|attempt| attempt.header_time.is_some()).collect(),
             upstream_address: access.attempts.into_iter().map(|attempt| attempt.address).collect(),
         },
         gateways::LogRecord::NginxError(error) => LogRecord::NginxError {

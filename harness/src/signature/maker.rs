@@ -41,15 +41,10 @@ pub fn maker(record: &Record, observations: &Observations) -> Maker {
 /// Status that the gateway got from behind it for this request, according to its access log.
 fn upstream_status(record: &Record, observations: &Observations) -> Option<u16> {
     observations.gateway_log.iter().filter(|line| line.request_id == Some(record.request_id)).find_map(|line| match &line.record {
-        LogRecord::NginxAccess { upstream_status, .. } => upstream_status.last().copied().flatten().filter(|status| {
-            // For a connection that failed nginx puts its own 502 or 504 into $upstream_status as well; such tries are told
-            // by the error log's line about the same request.
-            !observations
-                .gateway_log
-                .iter()
-                .any(|other| other.request_id == line.request_id && matches!(other.record, LogRecord::NginxError { .. }))
-                || !matches!(status, 502 | 504)
-        }),
+        // For a try that failed nginx puts its own 502 or 504 into $upstream_status as well.
+        LogRecord::NginxAccess { upstream_status, upstream_answered, .. } => {
+            upstream_status.last().copied().flatten().filter(|_| upstream_answered.last() == Some(&true))
+        }
         LogRecord::Envoy { status, response_code_details, .. } if response_code_details == "via_upstream" => Some(*status),
         _ => None,
     })

@@ -99,6 +99,10 @@ pub enum LogRecord {
         upstream_status: Vec<Option<u16>>,
         /// One for each try.
         upstream_address: Vec<String>,
+        /// One for each try: whether a response header was read from the upstream (`$upstream_header_time` is a number).
+        /// Where not, the status is nginx's own 502 or 504.
+        #[serde(default)]
+        upstream_answered: Vec<bool>,
     },
     /// A line of Envoy's access log.
     Envoy {

@@ -111,6 +111,7 @@ fn what_the_gateway_wrote(#[case] log: &str, #[case] met: bool) {
                 status: 502,
                 upstream_status: vec![Some(502), None],
                 upstream_address: vec!["10.0.0.1:80".to_owned(), "10.0.0.2:80".to_owned()],
+                upstream_answered: vec![false, false],
             },
         ),
         line(Some(3), envoy(503, &["UF"], "upstream_reset_before_response_started{connection_failure}")),
@@ -232,17 +233,22 @@ fn who_made_an_answer() {
         let gateway_log = log.into_iter().map(|record| line(Some(1), record)).collect();
         maker(&record, &Observations { gateway_log, ..seen(vec![record.clone()]) })
     };
-    let access = |status| LogRecord::NginxAccess { status: 502, upstream_status: vec![status], upstream_address: Vec::new() };
+    let access = |status, answered| LogRecord::NginxAccess {
+        status: 502,
+        upstream_status: vec![status],
+        upstream_address: Vec::new(),
+        upstream_answered: vec![answered],
+    };
     assert_eq!(with(&[("x-app", "shop")], "", Vec::new()), Maker::Application);
     assert_eq!(with(&[("server", "istio-envoy")], "", Vec::new()), Maker::Sidecar);
     assert_eq!(with(&[], "", Vec::new()), Maker::Gateway);
     assert_eq!(with(&[], "", vec![envoy(502, &[], "via_upstream")]), Maker::Application);
     assert_eq!(with(&[], "no healthy upstream", vec![envoy(502, &[], "via_upstream")]), Maker::Sidecar);
     assert_eq!(with(&[], "", vec![envoy(502, &["UPE"], "upstream_reset_before_response_started{protocol_error}")]), Maker::Gateway);
-    // nginx writes its own 502 into $upstream_status; the error log's line about the same request tells them apart.
-    assert_eq!(with(&[], "", vec![access(Some(502))]), Maker::Application);
-    assert_eq!(with(&[], "", vec![access(Some(502)), nginx_error(111, "connecting to upstream")]), Maker::Gateway);
-    assert_eq!(with(&[], "", vec![access(None)]), Maker::Gateway);
+    // nginx writes its own 502 into $upstream_status; that no header was read from the upstream tells them apart.
+    assert_eq!(with(&[], "", vec![access(Some(502), true)]), Maker::Application);
+    assert_eq!(with(&[], "", vec![access(Some(502), false)]), Maker::Gateway);
+    assert_eq!(with(&[], "", vec![access(None, false)]), Maker::Gateway);
     let none = reset(1, 0);
     assert_eq!(maker(&none, &seen(vec![none.clone()])), Maker::Nobody);
 }
