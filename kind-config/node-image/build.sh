@@ -7,7 +7,7 @@
 # Every step is cached under $XDG_CACHE_HOME/gatelab/kind-node-image, keyed by its
 # inputs: an interrupted build goes on where it stopped, a finished one takes seconds.
 set -Eeuo pipefail
-trap 'echo "build.sh: unexpected failure at line $LINENO" >&2' ERR
+trap 'echo "${BASH_SOURCE[0]##*/}: line $LINENO failed" >&2' ERR
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/gatelab/kind-node-image
@@ -77,8 +77,9 @@ check_prerequisites() {
   [ "$(uname -m)" = x86_64 ] || fail "only x86_64 has been tried: library paths and the images' architecture say amd64"
   [ "$(id -u)" = 0 ] || fail "must run as root: debootstrap and containerd need chroot and mounts"
   local free
-  free=$(df --output=avail -BG "$(dirname "$cache")" | tail -1 | tr -dc 0-9)
-  [ "$free" -ge 8 ] || fail "8 GB of free disk are needed under $(dirname "$cache"), there are $free"
+  mkdir -p "$cache/bin"
+  free=$(df --output=avail -BG "$cache" | tail -1 | tr -dc 0-9)
+  [ "$free" -ge 8 ] || [ -e "$cache/node-image.tar" ] || fail "8 GB of free disk are needed in $cache, there are $free"
 }
 
 find_engine() {
@@ -153,7 +154,6 @@ compile_pause() {
 
 check_prerequisites
 find_engine
-mkdir -p "$cache/bin"
 exec 9>"$cache/lock"
 flock -n 9 || fail "another build is running (it holds $cache/lock)"
 total_steps=19
