@@ -118,7 +118,9 @@ fn swept() {
     let environment = [("TMPDIR", folder.path().to_str().unwrap())];
     let mut kept = Tree::start(&["launcher", "kept", "", "attached"], &environment);
     let mut killed = Tree::start(&["launcher", "killed", "", "attached"], &environment);
-    (api_address(&mut kept), api_address(&mut killed));
+    for tree in [&mut kept, &mut killed] {
+        api_address(tree);
+    }
     let list = || {
         let mut command = Command::new(std::env::current_exe().unwrap());
         let output = command.arg("list").envs(environment).env_remove("XDG_RUNTIME_DIR").output().unwrap();
