@@ -113,7 +113,8 @@ fn operations(kind: &Kind) -> (Value, Value) {
     patch["requestBody"] = json!({"content": {"application/apply-patch+yaml": {"schema": {}}, "application/json-patch+json": {"schema": {}},
         "application/merge-patch+json": {"schema": {}}}});
     let item = json!({"get": operation("get"), "put": operation("put"), "patch": patch, "delete": operation("delete")});
-    let mut schema = super::custom::open_api(kind).unwrap_or_else(|| json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}));
+    let mut schema =
+        super::custom::open_api(kind).unwrap_or_else(|| json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}));
     schema["x-kubernetes-group-version-kind"] = json!([gvk]);
     (item, schema)
 }

@@ -63,8 +63,30 @@ async fn random_patches_never_break_the_server() {
     let client = client(&lab).await;
     let object = r#"{"metadata":{"name":"a"},"data":{"k":"v"}}"#;
     assert_eq!(send(&client, "POST", CONFIG_MAPS, "application/json", object).await, None);
-    let words = ["{", "}", "[", "]", ":", ",", "\"metadata\"", "\"data\"", "\"$patch\"", "\"replace\"", "null", "1", "\"op\"", "\"path\"", "\"/data\"", "\"k\""];
-    let medias = ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", "application/apply-patch+yaml"];
+    let words = [
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ",",
+        "\"metadata\"",
+        "\"data\"",
+        "\"$patch\"",
+        "\"replace\"",
+        "null",
+        "1",
+        "\"op\"",
+        "\"path\"",
+        "\"/data\"",
+        "\"k\"",
+    ];
+    let medias = [
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/strategic-merge-patch+json",
+        "application/apply-patch+yaml",
+    ];
     for round in 0..400 {
         let body: String = {
             let mut random = rand::rng();

@@ -3,6 +3,9 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use super::lab::Lab;
 
@@ -273,12 +276,50 @@ async fn looks_inside_pods() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forwards_ports() {
+    let Some(kubectl) = Kubectl::new().await else { return };
+    kubectl.ok("apply -f shop.yaml").await;
+    kubectl.ok(r#"patch pod tools -n shop --subresource=status --type=merge -p '{"status":{"phase":"Running"}}'"#).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let (mut from, mut to) = connection.split();
+                tokio::io::copy(&mut from, &mut to).await.unwrap();
+            });
+        }
+    });
+    let mut command = tokio::process::Command::new("kubectl");
+    command.args(["port-forward", "-n", "shop", "pod/tools", &format!(":{port}")]).kill_on_drop(true);
+    command.env("KUBECONFIG", kubectl.path().join("kubeconfig")).env("HOME", kubectl.path()).stdout(Stdio::piped());
+    let mut forwarding = command.spawn().unwrap();
+    let mut lines = BufReader::new(forwarding.stdout.take().unwrap()).lines();
+    let line = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await.unwrap().unwrap().unwrap();
+    let local = line.strip_prefix("Forwarding from ").unwrap().split(" -> ").next().unwrap().to_owned();
+    for _ in 0..3 {
+        let mut stream = tokio::net::TcpStream::connect(&local).await.unwrap();
+        let sent = vec![7; 300_000];
+        let mut received = Vec::new();
+        let (mut from, mut to) = stream.split();
+        let writing = async {
+            to.write_all(&sent).await.unwrap();
+            to.shutdown().await.unwrap();
+        };
+        let both = async { tokio::join!(writing, from.read_to_end(&mut received)).1 };
+        tokio::time::timeout(Duration::from_secs(20), both).await.unwrap().unwrap();
+        assert_eq!(received, sent);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watches_and_waits() {
     let Some(kubectl) = Kubectl::new().await else { return };
     kubectl.ok("apply -f shop.yaml").await;
     let waiting = kubectl.run("wait pod/tools -n shop '--for=jsonpath={.status.phase}=Running' --timeout=20s");
     let running = async {
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
         let pods = embedded_cluster::store::Resource::of::<k8s_openapi::api::core::v1::Pod>();
         let change = |pod: &mut serde_json::Value| {
             pod["status"]["phase"] = "Running".into();

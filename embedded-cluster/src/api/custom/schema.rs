@@ -147,9 +147,10 @@ fn object(schema: &Value, map: &Map<String, Value>, path: &str, errors: &mut Vec
         }
     }
     let count = map.len() as u64;
-    for (bound, wrong) in [("maxProperties", schema["maxProperties"].as_u64().is_some_and(|most| count > most)),
-        ("minProperties", schema["minProperties"].as_u64().is_some_and(|least| count < least))]
-    {
+    for (bound, wrong) in [
+        ("maxProperties", schema["maxProperties"].as_u64().is_some_and(|most| count > most)),
+        ("minProperties", schema["minProperties"].as_u64().is_some_and(|least| count < least)),
+    ] {
         if wrong {
             let detail = format!("{path} in body should have {bound} {}", schema[bound]);
             errors.push(FieldError::invalid(path, &Value::Object(map.clone()), &detail));
@@ -252,8 +253,10 @@ mod tests {
         );
         assert_eq!(
             mistakes(json!({"spec": {"size": 0, "colour": "green"}})),
-            ["spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1",
-                "spec.colour: Unsupported value: \"green\": supported values: \"red\", \"blue\""]
+            [
+                "spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1",
+                "spec.colour: Unsupported value: \"green\": supported values: \"red\", \"blue\""
+            ]
         );
     }
 }

@@ -1,14 +1,16 @@
-//! Several byte streams over one WebSocket: the first byte of each binary message says which (`channel.k8s.io`).
+//! Several byte streams over one connection: by the first byte of each WebSocket message (`channel.k8s.io`), or as SPDY
+//! streams.
 
 use bytes::Bytes;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use super::spdy;
 use super::upgrade::Socket;
 
 pub(super) const V5: &str = "v5.channel.k8s.io";
@@ -21,10 +23,42 @@ const PIECE: usize = 16 * 1024;
 /// Messages waiting for a slow client; the readers wait beyond that, and so the process that writes.
 const WAITING: usize = 8;
 
-/// The sending side, shared by all channels.
+/// The sending side of a WebSocket, shared by all channels.
 pub(super) type Sender = mpsc::Sender<Message>;
 
-/// Something a client sent.
+/// Where the data of one stream goes.
+#[derive(Clone)]
+pub(super) enum Output {
+    WebSocket(u8, Sender),
+    Spdy(spdy::Sender),
+}
+
+impl Output {
+    /// Returns false when the client is gone.
+    pub async fn send(&self, data: &[u8]) -> bool {
+        match self {
+            Self::WebSocket(channel, sender) => sender.send(message(*channel, data)).await.is_ok(),
+            Self::Spdy(sender) => sender.send(data).await,
+        }
+    }
+
+    /// Sends all that a reader gives. Returns at its end, or when the client is gone.
+    pub async fn pump(&self, mut from: impl AsyncRead + Unpin) {
+        let mut piece = vec![0; PIECE];
+        loop {
+            match from.read(&mut piece).await {
+                Ok(0) | Err(_) => return,
+                Ok(n) => {
+                    if !self.send(&piece[..n]).await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Something a client sent over a WebSocket.
 pub(super) struct Received {
     pub channel: u8,
     pub data: Bytes,
@@ -58,17 +92,21 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    /// The next message with content; `None` when the client has closed or is gone.
+    /// The next message on a channel; `None` when the client has closed or is gone.
     pub async fn next(&mut self) -> Option<Received> {
         loop {
+            let data = self.message().await?;
+            if let Some(channel) = data.first() {
+                return Some(Received { channel: *channel, data: data.slice(1..) });
+            }
+        }
+    }
+
+    async fn message(&mut self) -> Option<Bytes> {
+        loop {
             match self.stream.next().await?.ok()? {
-                Message::Binary(data) if !data.is_empty() => {
-                    return Some(Received { channel: data[0], data: data.slice(1..) });
-                }
-                Message::Text(text) if !text.is_empty() => {
-                    let data = Bytes::copy_from_slice(text.as_bytes());
-                    return Some(Received { channel: data[0], data: data.slice(1..) });
-                }
+                Message::Binary(data) => return Some(data),
+                Message::Text(text) => return Some(Bytes::copy_from_slice(text.as_bytes())),
                 // tungstenite queues the pong by itself but sends it only with the next write or flush; an idle
                 // session has neither.
                 Message::Ping(_) => {
@@ -83,24 +121,33 @@ impl Receiver {
     }
 }
 
+/// A WebSocket as a plain connection: binary messages are pieces of one byte stream each way.
+pub(super) fn tunnel(socket: Socket) -> DuplexStream {
+    let (near, far) = tokio::io::duplex(4 * PIECE);
+    let (sender, mut receiver, _writer) = open(socket);
+    let (mut from, mut to) = tokio::io::split(far);
+    tokio::spawn(async move {
+        while let Some(data) = receiver.message().await {
+            if to.write_all(&data).await.is_err() {
+                return;
+            }
+        }
+        let _ = to.shutdown().await;
+    });
+    tokio::spawn(async move {
+        let mut piece = vec![0; PIECE];
+        while let Ok(n @ 1..) = from.read(&mut piece).await {
+            if sender.send(Message::Binary(Bytes::copy_from_slice(&piece[..n]))).await.is_err() {
+                return;
+            }
+        }
+    });
+    near
+}
+
 pub(super) fn message(channel: u8, data: &[u8]) -> Message {
     let mut framed = Vec::with_capacity(data.len() + 1);
     framed.push(channel);
     framed.extend_from_slice(data);
     Message::Binary(framed.into())
-}
-
-/// Sends all that a reader gives on a channel. Returns at its end, or when the client is gone.
-pub(super) async fn pump(mut from: impl AsyncRead + Unpin, channel: u8, to: Sender) {
-    let mut piece = vec![0; PIECE];
-    loop {
-        match from.read(&mut piece).await {
-            Ok(0) | Err(_) => return,
-            Ok(n) => {
-                if to.send(message(channel, &piece[..n])).await.is_err() {
-                    return;
-                }
-            }
-        }
-    }
 }

@@ -1,21 +1,27 @@
-//! exec and attach: a process's streams over a WebSocket, its end as a `Status`.
+//! exec and attach: a process's streams over a WebSocket or SPDY, its end as a `Status`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::mpsc;
 
 use super::super::query::Query;
 use super::super::respond::Body;
 use super::super::route::Target;
 use super::super::server::ApiState;
 use super::super::status::Refusal;
-use super::channels::{self, CLOSE, Receiver, V4, V5};
+use super::channels::{self, CLOSE, Output, V4, V5};
 use super::container::container;
-use super::upgrade::{Socket, handshake};
+use super::spdy;
+use super::upgrade::{Socket, handshake, websocket};
 use crate::kubelet::AccessError;
 use crate::runtime::{ExecProcess, ExecSpec, TerminalSize};
 
@@ -27,6 +33,10 @@ const RESIZE: u8 = 4;
 
 /// How long a client may take to answer the closing handshake.
 const CLOSING: Duration = Duration::from_secs(5);
+/// How long a SPDY client may take to open its streams (the kubelet's `streamCreationTimeout`).
+const OPENING: Duration = Duration::from_secs(30);
+/// Pieces of input waiting for a process that is slow to read.
+const WAITING: usize = 8;
 
 pub(super) async fn answer(
     state: Arc<ApiState>,
@@ -45,7 +55,7 @@ pub(super) async fn answer(
         return Err(Refusal::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
     }
     // Before the process is started: nobody could hear it otherwise.
-    let handshake = handshake(request, &[V5, V4])?;
+    let handshake = handshake(request, &[V5, V4], &[V4])?;
     let spec = ExecSpec { command, tty: asked("tty"), stdin: asked("stdin") };
     let started = if attach { state.access.attach(&container, spec).await } else { state.access.exec(&container, spec).await };
     let process = match started {
@@ -53,72 +63,152 @@ pub(super) async fn answer(
         Err(AccessError::Internal(message)) => Err(message),
         Err(refused) => return Err(refused.into()),
     };
-    let (stdout, stderr) = (asked("stdout"), asked("stderr") && !asked("tty"));
-    Ok(handshake.accept(move |socket| serve(socket, process, stdout, stderr)))
+    let wanted = Wanted { stdin: asked("stdin"), stdout: asked("stdout"), stderr: asked("stderr") && !asked("tty"), tty: asked("tty") };
+    let is_spdy = handshake.is_spdy;
+    Ok(handshake.accept(move |connection| async move {
+        if is_spdy {
+            serve_spdy(connection, process, wanted).await;
+        } else {
+            serve_websocket(websocket(connection).await, process, wanted).await;
+        }
+    }))
 }
 
-async fn serve(socket: Socket, process: Result<ExecProcess, String>, stdout: bool, stderr: bool) {
+/// What to do with the streams of a process.
+#[derive(Clone, Copy)]
+struct Wanted {
+    stdin: bool,
+    stdout: bool,
+    stderr: bool,
+    tty: bool,
+}
+
+/// What a client sends to a process. The end of these means that the client is gone.
+enum Input {
+    Stdin(Bytes),
+    StdinEnd,
+    Resize(TerminalSize),
+}
+
+type Started = Result<ExecProcess, String>;
+
+async fn serve_websocket(socket: Socket, process: Started, wanted: Wanted) {
     let (sender, mut receiver, writer) = channels::open(socket);
-    let status = match process {
-        Err(message) => Some(Refusal::internal(message).status()),
-        Ok(process) => run(process, &sender, &mut receiver, stdout, stderr).await,
-    };
-    if let Some(status) = status {
+    let (input, inputs) = mpsc::channel(WAITING);
+    // Goes on until the client has answered our close: messages left on the socket would make the kernel answer with a
+    // reset, which could overtake the status.
+    let reader = tokio::spawn(async move {
+        while let Some(received) = receiver.next().await {
+            let input_ = match received.channel {
+                STDIN => Some(Input::Stdin(received.data)),
+                CLOSE if received.data.first() == Some(&STDIN) => Some(Input::StdinEnd),
+                RESIZE => terminal_size(&received.data).map(Input::Resize),
+                _ => None,
+            };
+            if let Some(input_) = input_ {
+                let _ = input.send(input_).await;
+            }
+        }
+    });
+    let output = |channel, wanted: bool| wanted.then(|| Output::WebSocket(channel, sender.clone()));
+    let outputs = (output(STDOUT, wanted.stdout), output(STDERR, wanted.stderr));
+    if let Some(status) = run(process, outputs, inputs).await {
         let _ = sender.send(channels::message(ERROR, status.to_string().as_bytes())).await;
     }
     drop(sender);
-    // The client answers our close; until then its last messages are taken off the socket, so that the kernel does not
-    // answer them with a reset that could overtake the status.
-    let _ = tokio::time::timeout(CLOSING, async {
-        while receiver.next().await.is_some() {}
-        let _ = writer.await;
-    })
-    .await;
+    let ends = async {
+        let _ = tokio::join!(reader, writer);
+    };
+    let _ = tokio::time::timeout(CLOSING, ends).await;
+}
+
+/// As clients before kubectl 1.31 do it: they open a stream each for error, stdin, stdout, stderr and resize.
+async fn serve_spdy(connection: TokioIo<Upgraded>, process: Started, wanted: Wanted) {
+    let mut session = spdy::open(connection);
+    let expected = 1 + usize::from(wanted.stdin) + usize::from(wanted.stdout) + usize::from(wanted.stderr) + usize::from(wanted.tty);
+    let mut streams: HashMap<String, spdy::Stream> = HashMap::new();
+    let opening = async {
+        while streams.len() < expected {
+            let stream = session.streams.recv().await?;
+            let kind = stream.headers.get("streamtype").cloned().unwrap_or_default();
+            streams.insert(kind, stream);
+        }
+        Some(())
+    };
+    if !matches!(tokio::time::timeout(OPENING, opening).await, Ok(Some(()))) {
+        return;
+    }
+    let Some(error) = streams.remove("error") else { return };
+    let (input, inputs) = mpsc::channel(WAITING);
+    let (stdin, resize) = (streams.remove("stdin"), streams.remove("resize"));
+    let closed = session.closed.clone();
+    tokio::spawn(async move {
+        let stdin = async {
+            if let Some(mut stdin) = stdin {
+                while let Some(data) = stdin.data.recv().await {
+                    let _ = input.send(Input::Stdin(data)).await;
+                }
+                let _ = input.send(Input::StdinEnd).await;
+            }
+        };
+        let resize = async {
+            if let Some(mut resize) = resize {
+                while let Some(data) = resize.data.recv().await {
+                    if let Some(size) = terminal_size(&data) {
+                        let _ = input.send(Input::Resize(size)).await;
+                    }
+                }
+            }
+        };
+        tokio::join!(stdin, resize, closed.cancelled());
+    });
+    let output = |name: &str| streams.get(name).map(|stream| stream.sender.clone());
+    let (stdout, stderr) = (output("stdout"), output("stderr"));
+    let outputs = (stdout.clone().map(Output::Spdy), stderr.clone().map(Output::Spdy));
+    if let Some(status) = run(process, outputs, inputs).await {
+        error.sender.send(status.to_string().as_bytes()).await;
+    }
+    for sender in [stdout, stderr, Some(error.sender.clone())].into_iter().flatten() {
+        sender.finish().await;
+    }
+    // The client closes the connection when it has read the end of all streams.
+    let _ = tokio::time::timeout(CLOSING, session.closed.cancelled()).await;
 }
 
 /// Carries the streams until the process has ended; `None` when the client went away before.
-async fn run(process: ExecProcess, sender: &channels::Sender, receiver: &mut Receiver, stdout: bool, stderr: bool) -> Option<Value> {
-    let ExecProcess { stdin, stdout: out, stderr: err, resize, exit, guard } = process;
-    let discard = |wanted: bool| if wanted { Some(sender.clone()) } else { None };
+async fn run(process: Started, (stdout, stderr): (Option<Output>, Option<Output>), mut inputs: mpsc::Receiver<Input>) -> Option<Value> {
+    let ExecProcess { stdin, stdout: out, stderr: err, resize, exit, guard } = match process {
+        Ok(process) => process,
+        Err(message) => return Some(Refusal::internal(message).status()),
+    };
     let output = async {
-        let out = async {
-            if let Some(out) = out {
-                forward(out, STDOUT, discard(stdout)).await;
-            }
-        };
-        let err = async {
-            if let Some(err) = err {
-                forward(err, STDERR, discard(stderr)).await;
-            }
-        };
-        tokio::join!(out, err);
+        tokio::join!(forward(out, stdout), forward(err, stderr));
         exit.await
     };
     let input = async {
         let mut stdin = stdin;
-        while let Some(received) = receiver.next().await {
-            match received.channel {
-                STDIN => {
+        while let Some(input) = inputs.recv().await {
+            match input {
+                Input::Stdin(data) => {
                     // A process that does not read its input holds up its input only.
                     let gone = match &mut stdin {
-                        Some(pipe) => pipe.write_all(&received.data).await.is_err() || pipe.flush().await.is_err(),
+                        Some(pipe) => pipe.write_all(&data).await.is_err() || pipe.flush().await.is_err(),
                         None => false,
                     };
                     if gone {
                         stdin = None;
                     }
                 }
-                CLOSE if received.data.first() == Some(&STDIN) => {
+                Input::StdinEnd => {
                     if let Some(mut pipe) = stdin.take() {
                         let _ = pipe.shutdown().await;
                     }
                 }
-                RESIZE => {
-                    if let (Some(resize), Some(size)) = (&resize, terminal_size(&received.data)) {
+                Input::Resize(size) => {
+                    if let Some(resize) = &resize {
                         let _ = resize.try_send(size);
                     }
                 }
-                _ => {}
             }
         }
     };
@@ -130,13 +220,12 @@ async fn run(process: ExecProcess, sender: &channels::Sender, receiver: &mut Rec
     result
 }
 
-async fn forward(from: Box<dyn tokio::io::AsyncRead + Send + Unpin>, channel: u8, to: Option<channels::Sender>) {
-    match to {
-        Some(to) => channels::pump(from, channel, to).await,
-        None => {
-            let mut from = from;
-            let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
-        }
+/// Output that the client does not want is read all the same, so that the process does not block.
+async fn forward(from: Option<Box<dyn tokio::io::AsyncRead + Send + Unpin>>, to: Option<Output>) {
+    match (from, to) {
+        (Some(from), Some(to)) => to.pump(from).await,
+        (Some(mut from), None) => drop(tokio::io::copy(&mut from, &mut tokio::io::sink()).await),
+        (None, _) => {}
     }
 }
 

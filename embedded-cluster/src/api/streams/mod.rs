@@ -5,6 +5,7 @@ mod container;
 mod exec;
 mod log;
 mod portforward;
+mod spdy;
 mod upgrade;
 
 pub(super) use log::log;

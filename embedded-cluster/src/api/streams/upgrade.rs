@@ -1,4 +1,4 @@
-//! From an HTTP request to a WebSocket with one of Kubernetes' subprotocols.
+//! From an HTTP request to a WebSocket or a SPDY connection, with one of Kubernetes' subprotocols.
 
 use std::sync::Arc;
 
@@ -21,6 +21,9 @@ use super::{exec, portforward};
 
 pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
+/// How SPDY clients offer subprotocols, one header each.
+const STREAM_PROTOCOL: &str = "x-stream-protocol-version";
+
 /// kubectl sends stdin in pieces of 32 KiB; nothing honest is larger than this.
 const MESSAGE: usize = 1024 * 1024;
 
@@ -38,60 +41,75 @@ pub(crate) async fn upgrade(
     .map_err(|refusal| refusal.about(&target.kind, target.name.as_deref()))
 }
 
-/// A WebSocket handshake that can be answered.
+/// An upgrade that can be answered, to a protocol that both sides know.
 pub(super) struct Handshake {
+    pub protocol: &'static str,
+    pub is_spdy: bool,
     upgrade: OnUpgrade,
     response: Response<Body>,
 }
 
 /// # Errors
-/// 400 when the request is no WebSocket handshake or offers none of `protocols` (the most wanted first).
-pub(super) fn handshake(mut request: Request<Incoming>, protocols: &[&'static str]) -> Result<Handshake, Refusal> {
+/// 400 when the request is no upgrade to a WebSocket with one of `websocket`, nor to SPDY with one of `spdy` (the most
+/// wanted first).
+pub(super) fn handshake(mut request: Request<Incoming>, websocket: &[&'static str], spdy: &[&'static str]) -> Result<Handshake, Refusal> {
     let headers = request.headers();
-    let is_websocket = headers.get(UPGRADE).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_websocket);
-    let Some(key) = key else {
-        return Err(Refusal::bad_request("Upgrade request required: this API server streams over WebSocket only"));
-    };
-    let offered = offered(headers);
-    let protocol = protocols.iter().find(|protocol| offered.iter().any(|o| o == *protocol)).ok_or_else(|| {
-        Refusal::bad_request(format!("none of the offered subprotocols is served here; served are: {}", protocols.join(", ")))
-    })?;
+    let wanted = headers.get(UPGRADE).and_then(|v| v.to_str().ok()).unwrap_or_default().to_lowercase();
     let mut response = Response::new(respond::full(""));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(Refusal::internal)?;
     let answer = response.headers_mut();
     answer.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    answer.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    answer.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    answer.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
-    Ok(Handshake { upgrade: hyper::upgrade::on(&mut request), response })
+    let is_spdy = wanted == "spdy/3.1";
+    let protocol = if is_spdy {
+        let protocol = chosen(headers, STREAM_PROTOCOL, spdy)?;
+        answer.insert(UPGRADE, HeaderValue::from_static("SPDY/3.1"));
+        answer.insert(STREAM_PROTOCOL, HeaderValue::from_static(protocol));
+        protocol
+    } else {
+        let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| wanted == "websocket");
+        let key = key.ok_or_else(|| Refusal::bad_request("Upgrade request required"))?;
+        let protocol = chosen(headers, SEC_WEBSOCKET_PROTOCOL.as_str(), websocket)?;
+        let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(Refusal::internal)?;
+        answer.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        answer.insert(SEC_WEBSOCKET_ACCEPT, accept);
+        answer.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+        protocol
+    };
+    Ok(Handshake { protocol, is_spdy, upgrade: hyper::upgrade::on(&mut request), response })
 }
 
-fn offered(headers: &HeaderMap) -> Vec<String> {
-    let lists = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok());
-    lists.flat_map(|list| list.split(',')).map(|p| p.trim().to_owned()).collect()
+/// The first protocol of ours that the client offers.
+fn chosen(headers: &HeaderMap, name: &str, ours: &[&'static str]) -> Result<&'static str, Refusal> {
+    let lists = headers.get_all(name).iter().filter_map(|v| v.to_str().ok());
+    let offered: Vec<&str> = lists.flat_map(|list| list.split(',')).map(str::trim).collect();
+    ours.iter()
+        .find(|protocol| offered.contains(protocol))
+        .copied()
+        .ok_or_else(|| Refusal::bad_request(format!("unable to negotiate protocol: client supports {offered:?}, server supports {ours:?}")))
 }
 
 impl Handshake {
-    /// Answers the handshake and lets `serve` have the socket as soon as the client has the answer.
-    pub fn accept<F>(self, serve: impl FnOnce(Socket) -> F + Send + 'static) -> Response<Body>
+    /// Answers, and lets `serve` have the connection as soon as the client has the answer.
+    pub fn accept<F>(self, serve: impl FnOnce(TokioIo<Upgraded>) -> F + Send + 'static) -> Response<Body>
     where
         F: Future<Output = ()> + Send,
     {
         let upgrade = self.upgrade;
         tokio::spawn(async move {
             match upgrade.await {
-                Ok(upgraded) => {
-                    let mut config = WebSocketConfig::default();
-                    config.max_message_size = Some(MESSAGE);
-                    config.max_frame_size = Some(MESSAGE);
-                    config.max_write_buffer_size = 4 * MESSAGE;
-                    serve(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await).await;
-                }
-                Err(error) => tracing::debug!(%error, "a client went away during its WebSocket handshake"),
+                Ok(upgraded) => serve(TokioIo::new(upgraded)).await,
+                Err(error) => tracing::debug!(%error, "a client went away during its upgrade"),
             }
         });
         self.response
     }
+}
+
+/// The WebSocket over an upgraded connection.
+pub(super) async fn websocket(connection: TokioIo<Upgraded>) -> Socket {
+    let mut config = WebSocketConfig::default();
+    config.max_message_size = Some(MESSAGE);
+    config.max_frame_size = Some(MESSAGE);
+    config.max_write_buffer_size = 4 * MESSAGE;
+    WebSocketStream::from_raw_socket(connection, Role::Server, Some(config)).await
 }
