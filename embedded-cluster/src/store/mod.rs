@@ -13,9 +13,9 @@ mod typed;
 
 pub(crate) use allocation::keep_allocated;
 pub(crate) use defaults::apply as apply_defaults;
-pub(crate) use rules::keep_system_metadata;
 pub use objects::{DeleteOptions, Fault, List, Reason, Store, WatchEvent, WatchStart};
 pub use resource::{KnownScope, Resource, Scope};
+pub(crate) use rules::keep_system_metadata;
 pub use shard::{Change, Changes};
 pub use typed::{Event, Typed};
 

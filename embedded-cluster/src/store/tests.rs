@@ -239,7 +239,8 @@ fn lists_are_of_one_namespace_or_all_in_order() {
     for (namespace, name) in [("b", "x"), ("a", "z"), ("a", "y"), ("ab", "w")] {
         store.create(&resource, Some(namespace), config_map(name)).unwrap();
     }
-    let names = |namespace: Option<&str>| -> Vec<String> { store.list(&resource, namespace).items.iter().map(|o| name(o).to_owned()).collect() };
+    let names =
+        |namespace: Option<&str>| -> Vec<String> { store.list(&resource, namespace).items.iter().map(|o| name(o).to_owned()).collect() };
     assert_eq!(names(Some("a")), ["y", "z"]);
     assert_eq!(names(None), ["y", "z", "w", "x"]);
 }
