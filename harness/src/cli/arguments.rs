@@ -81,12 +81,21 @@ pub struct RunArgs {
     /// Scenarios to run; all without any
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
-    /// Gateways to run them on; may be repeated or given as a list. All without any
+    /// Gateways to run them on; may be repeated or given as a list. nginx and Envoy without any
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub gateway: Vec<String>,
-    /// Where clusters come from
+    /// Where clusters come from: `embedded`, or `kind` for real Kubernetes in containers
     #[arg(long, value_name = "PROVIDER", default_value = "embedded")]
     pub cluster: String,
+    /// With `--cluster kind`: nodes of the cluster; of several, one takes no pods
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=9))]
+    pub nodes: u32,
+    /// With `--cluster kind`: run in this cluster, which an earlier run has left
+    #[arg(long, value_name = "CLUSTER", conflicts_with_all = ["nodes", "retain"])]
+    pub reuse: Option<String>,
+    /// With `--cluster kind`: leave the cluster there
+    #[arg(long)]
+    pub retain: bool,
     /// Runs at the same time; by default twice the number of cores
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub jobs: Option<u32>,

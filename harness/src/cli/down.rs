@@ -6,6 +6,7 @@ use super::arguments::DownArgs;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::labs;
+use crate::provider::kind::{self, KindError};
 use crate::terminal::Screen;
 
 pub async fn run(args: &DownArgs, screen: &Screen) -> Result<Exit, Failure> {
@@ -13,7 +14,15 @@ pub async fn run(args: &DownArgs, screen: &Screen) -> Result<Exit, Failure> {
         true => list_labs(),
         false => vec![labs::find(args.name.as_deref())?],
     };
-    if doomed.is_empty() {
+    let mut swept = Vec::new();
+    if args.all {
+        let around = kind::provider::surroundings().map_err(|error| unswept(&error))?;
+        swept = kind::sweep(&around).await.map_err(|error| unswept(&error))?;
+    }
+    for name in &swept {
+        screen.note(&format!("kind cluster `{name}` is down"));
+    }
+    if doomed.is_empty() && swept.is_empty() {
         screen.note("no lab runs");
     }
     for lab in doomed {
@@ -26,4 +35,12 @@ pub async fn run(args: &DownArgs, screen: &Screen) -> Result<Exit, Failure> {
         screen.note(&format!("lab `{}` is down", lab.name));
     }
     Ok(Exit::Success)
+}
+
+fn unswept(error: &KindError) -> Failure {
+    let failure = Failure::from_error(Exit::Environment, error);
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
 }

@@ -6,22 +6,24 @@ use std::sync::Arc;
 
 use gateways::{GatewayBuild, GatewayKind};
 use jiff::Zoned;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::arguments::{Global, RunArgs};
 use super::exit::Exit;
 use super::failure::{Failure, nearest};
 use super::{catalogue, gateways as gateway_command, interrupt};
-use crate::events::{Control, Event, EventFileError, Verdict};
-use crate::provider::{Embedded, Provider};
+use crate::events::{Control, Event, EventFileError, EventKind, Verdict};
+use crate::provider::{Embedded, Kind, KindOptions, Provider, ProviderError};
 use crate::run::session::{self, Session, SessionOutcome};
 use crate::scenario::{Plan, Scale};
 use crate::terminal::{LiveView, Screen, table};
 
 /// What `--cluster` takes.
-const PROVIDERS: [&str; 1] = ["embedded"];
+const PROVIDERS: [&str; 2] = ["embedded", "kind"];
 
 pub async fn run(args: &RunArgs, global: &Global, screen: &Arc<Screen>) -> Result<Exit, Failure> {
-    let provider = provider(&args.cluster)?;
+    let provider = provider(args)?;
     let kinds = gateway_command::kinds(&args.gateway)?;
     let found = catalogue::find(global)?;
     let entries = catalogue::pick(&found, &args.ids)?;
@@ -38,8 +40,14 @@ pub async fn run(args: &RunArgs, global: &Global, screen: &Arc<Screen>) -> Resul
     let builds = builds.inspect_err(|_| {
         let _ = std::fs::remove_dir(&out);
     })?;
+    if let Err(failure) = prepare(&*provider, &plans, &builds, &cancel, &mut view).await {
+        view.clear();
+        end(&*provider, screen).await;
+        let _ = std::fs::remove_dir(&out);
+        return Err(failure);
+    }
     let session = Session {
-        provider,
+        provider: Arc::clone(&provider),
         plans,
         builds: builds.into_iter().map(|build| (build.kind.name().to_owned(), build)).collect::<BTreeMap<String, GatewayBuild>>(),
         repeat: args.repeat,
@@ -56,13 +64,61 @@ pub async fn run(args: &RunArgs, global: &Global, screen: &Arc<Screen>) -> Resul
     };
     let outcome = session.run(cancel, |event| view.handle(event)).await;
     view.clear();
+    end(&*provider, screen).await;
     let outcome = outcome.map_err(|error| unwritable(&error))?;
     conclude(args, &outcome, &out, screen)
 }
 
-pub fn provider(name: &str) -> Result<Arc<dyn Provider>, Failure> {
-    match name {
+/// What all runs share; nothing when all of them will be skipped.
+async fn prepare(
+    provider: &dyn Provider,
+    plans: &[Plan],
+    builds: &[GatewayBuild],
+    cancel: &CancellationToken,
+    view: &mut LiveView,
+) -> Result<(), Failure> {
+    let setting = provider.setting();
+    if plans.iter().all(|plan| plan.skip.is_some() || setting.lacks(&plan.needs).is_some()) {
+        return Ok(());
+    }
+    let (sender, mut steps) = mpsc::unbounded_channel();
+    let tell = move |what| _ = sender.send(what);
+    let mut work = std::pin::pin!(provider.prepare(builds, &tell));
+    loop {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(Failure::new(Exit::Interrupted, "interrupted; the cluster was taken away")),
+            Some(what) = steps.recv() => view.handle(&Event::of_session(EventKind::Preparing { what, done: 0, total: None })),
+            ended = &mut work => return ended.map_err(|error| unprovided(&error)),
+        }
+    }
+}
+
+/// Takes away what runs shared, or says what is left.
+async fn end(provider: &dyn Provider, screen: &Screen) {
+    match provider.end().await {
+        Ok(None) => {}
+        Ok(Some(left)) => screen.note(&left),
+        Err(error) => {
+            screen.warning(&error.to_string());
+            screen.hint("`gatelab down --all` tries again");
+        }
+    }
+}
+
+fn unprovided(error: &ProviderError) -> Failure {
+    let failure = Failure::from_error(Exit::Environment, error);
+    error.hints.iter().fold(failure, |failure, hint| failure.hint(hint.clone()))
+}
+
+pub fn provider(args: &RunArgs) -> Result<Arc<dyn Provider>, Failure> {
+    let of_kind = [("--nodes", args.nodes != 1), ("--reuse", args.reuse.is_some()), ("--retain", args.retain)];
+    if let Some((option, _)) = of_kind.iter().find(|(_, given)| *given && args.cluster != "kind") {
+        return Err(Failure::usage(format!("{option} goes with `--cluster kind`, not with `--cluster {}`", args.cluster)));
+    }
+    match args.cluster.as_str() {
         "embedded" => Ok(Arc::new(Embedded)),
+        "kind" => Ok(Arc::new(Kind::new(KindOptions { nodes: Some(args.nodes), reuse: args.reuse.clone(), retain: args.retain }))),
         other => {
             let failure = Failure::usage(format!("no clusters come from `{other}`; --cluster takes {}", PROVIDERS.join(", ")));
             Err(match nearest(other, PROVIDERS) {
@@ -152,7 +208,10 @@ fn exit(events: &[Event]) -> Exit {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::cli::arguments::{Cli, Command};
     use crate::events::{EventKind, RunId};
 
     fn finished(verdict: Verdict) -> Event {
@@ -173,7 +232,18 @@ mod tests {
 
     #[test]
     fn an_unknown_provider_is_a_mistake_of_the_caller() {
-        let Err(failure) = provider("embeded") else { panic!("there is no such provider") };
+        let args = |line: &[&str]| {
+            let cli = Cli::parse_from([&["gatelab", "run"], line].concat());
+            let Command::Run(args) = cli.command else { panic!("{line:?}") };
+            args
+        };
+        let Err(failure) = provider(&args(&["--cluster", "embeded"])) else { panic!("there is no such provider") };
         assert_eq!((failure.exit, failure.hints), (Exit::Usage, vec!["did you mean `embedded`?".to_owned()]));
+        assert_eq!(
+            provider(&args(&["--cluster", "kind", "--nodes", "3"])).map(|provider| provider.name().to_owned()).ok(),
+            Some("kind".into())
+        );
+        let Err(failure) = provider(&args(&["--nodes", "3"])) else { panic!("the embedded cluster takes no number of nodes") };
+        assert!(failure.message.contains("--cluster kind"), "{}", failure.message);
     }
 }

@@ -138,7 +138,8 @@ fn tools() -> Vec<Check> {
             None => Check::optional("pip", "not found", "without pip, Envoy has to be on PATH"),
         },
         version("kubectl", "kubectl", &["version", "--client"], "only needed to look at a lab by hand"),
-        version("docker", "docker", &["--version"], "only needed for `--cluster kind`"),
+        version("docker", "docker", &["--version"], "only needed for `--cluster kind`, where Podman does as well"),
+        version("podman", "podman", &["--version"], "only needed for `--cluster kind` without Docker"),
         version("kind", "kind", &["--version"], "only needed for `--cluster kind`"),
     ]
 }

@@ -30,7 +30,7 @@ impl Provider for Embedded {
     }
 
     fn setting(&self) -> ClusterSetting {
-        ClusterSetting { quiet: QUIET, lacking: Vec::new() }
+        ClusterSetting { quiet: QUIET, lacking: Vec::new(), at_once: None }
     }
 
     async fn create(&self, request: &ClusterRequest) -> Result<Box<dyn ClusterHandle>, ProviderError> {
@@ -71,5 +71,6 @@ fn failed(error: &ClusterError) -> ProviderError {
         provider: "embedded".into(),
         detail: error.to_string(),
         hopeless: matches!(error, ClusterError::NamespacesForbidden(_) | ClusterError::StateDir { .. } | ClusterError::Launch { .. }),
+        hints: Vec::new(),
     }
 }

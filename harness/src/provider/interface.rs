@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use gateways::GatewayBuild;
 
 use crate::scenario::model::Need;
 
@@ -43,6 +44,8 @@ pub struct ClusterSetting {
     pub quiet: Duration,
     /// What a scenario may ask for and this provider does not have, with the reason.
     pub lacking: Vec<(Need, String)>,
+    /// How many runs may go on at the same time; `None`: as many as the machine bears.
+    pub at_once: Option<usize>,
 }
 
 impl ClusterSetting {
@@ -60,6 +63,8 @@ pub struct ProviderError {
     pub detail: String,
     /// The machine cannot do it at all: no other run will fare better.
     pub hopeless: bool,
+    /// What to do about it.
+    pub hints: Vec<String>,
 }
 
 /// A cluster that runs. Dropping the handle of an attached cluster takes it away.
@@ -87,6 +92,17 @@ pub trait Provider: Send + Sync {
     fn name(&self) -> &str;
 
     fn setting(&self) -> ClusterSetting;
+
+    /// Makes what all runs of an invocation share, ahead of the first and outside of its bound. `builds`: the gateways that runs
+    /// will use; `tell` takes each step that begins, for people. When the future is dropped, [`Provider::end`] must follow.
+    async fn prepare(&self, _builds: &[GatewayBuild], _tell: &(dyn Fn(String) + Send + Sync)) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    /// Takes away what [`Provider::prepare`] has made, as far as it came; returns what is left on purpose, for people.
+    async fn end(&self) -> Result<Option<String>, ProviderError> {
+        Ok(None)
+    }
 
     /// Brings a cluster up, with the lab's images in it. When the future is dropped, what was begun goes away again.
     async fn create(&self, request: &ClusterRequest) -> Result<Box<dyn ClusterHandle>, ProviderError>;

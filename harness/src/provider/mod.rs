@@ -1,10 +1,14 @@
 //! Where clusters come from. The runner speaks to every one of them by its kubeconfig; a provider only makes it, takes it
 //! away, gives it the lab's images, and says from where a gateway in it is reached.
 //!
-//! * [`interface`] is what a provider does, [`embedded`] the one that needs nothing but the kernel.
+//! * [`interface`] is what a provider does, [`embedded`] the one that needs nothing but the kernel, [`kind`] real Kubernetes in
+//!   containers, for which [`images`] packs what pods run.
 
 pub mod embedded;
+pub mod images;
 pub mod interface;
+pub mod kind;
 
 pub use embedded::Embedded;
 pub use interface::{ClusterHandle, ClusterRequest, ClusterSetting, LabImage, Lifetime, Provider, ProviderError};
+pub use kind::{Kind, KindOptions};

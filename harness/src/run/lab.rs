@@ -68,7 +68,8 @@ impl Lab {
 
         let lab = Lab { kubernetes, mirror, setting: request.provider.setting(), namespaces: namespaces(request.plan), handle };
         emit.step("installing gateway, application and client");
-        lab.install(request, nodes.first().filter(|_| nodes.len() > 1)).await?;
+        let takers = taking_pods(&lab.mirror);
+        lab.install(request, takers.first().filter(|_| takers.len() > 1)).await?;
         Ok(lab)
     }
 
@@ -181,9 +182,20 @@ pub fn gateway_kind(plan: &Plan) -> Result<GatewayKind, RunError> {
 }
 
 fn node_names(mirror: &Mirror) -> Vec<String> {
+    names_of_nodes(mirror, |_| true)
+}
+
+/// Nodes that the scheduler gives ordinary pods to: a control plane of several nodes is not among them.
+fn taking_pods(mirror: &Mirror) -> Vec<String> {
+    let is_closed =
+        |node: &Value| node["spec"]["taints"].as_array().is_some_and(|taints| taints.iter().any(|taint| taint["effect"] == "NoSchedule"));
+    names_of_nodes(mirror, |node| !is_closed(node))
+}
+
+fn names_of_nodes(mirror: &Mirror, wanted: impl Fn(&Value) -> bool) -> Vec<String> {
     let snapshot = mirror.snapshot();
-    let mut names: Vec<String> =
-        snapshot.of_kind("Node", None).filter_map(|node| node["metadata"]["name"].as_str()).map(str::to_owned).collect();
+    let nodes = snapshot.of_kind("Node", None).filter(|node| wanted(node));
+    let mut names: Vec<String> = nodes.filter_map(|node| node["metadata"]["name"].as_str()).map(str::to_owned).collect();
     names.sort();
     names
 }

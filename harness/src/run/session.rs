@@ -77,7 +77,7 @@ impl Session {
         keep(Event::of_session(self.started(&order)), &mut outcome);
 
         let session = Arc::new(self);
-        let slots = Arc::new(Semaphore::new(session.jobs.max(1)));
+        let slots = Arc::new(Semaphore::new(session.provider.setting().at_once.unwrap_or(usize::MAX).min(session.jobs).max(1)));
         let mut runs: JoinSet<Ended> = JoinSet::new();
         for (id, plan) in order {
             let (session, slots, events, cancel) = (Arc::clone(&session), Arc::clone(&slots), events.clone(), cancel.clone());

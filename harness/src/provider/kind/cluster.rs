@@ -1,0 +1,254 @@
+//! Making and removing one cluster. Its name says whose it is: `gatelab-<process>-<random>`. Its kubeconfig is a file of its own:
+//! kind would otherwise write to the user's.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::cluster_file::cluster_file;
+use super::error::KindError;
+use super::tools::{Surroundings, Tools};
+
+/// Names of all clusters of labs begin like this.
+pub const PREFIX: &str = "gatelab-";
+/// Bound of removing one cluster.
+const DELETE_WITHIN: Duration = Duration::from_secs(120);
+/// kind's own label of node containers; docs: `kind get clusters` goes by it.
+const ENGINE_LABEL: &str = "io.x-k8s.kind.cluster";
+
+/// A cluster that exists, or that is being made.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub name: String,
+    folder: PathBuf,
+    tools: Tools,
+}
+
+impl Cluster {
+    /// Room for a cluster: its folder is there afterwards, nothing else is.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn claim(tools: &Tools, cache: &Path, name: &str) -> Result<Self, KindError> {
+        let folder = clusters(cache).join(name);
+        fs::create_dir_all(&folder).map_err(|source| KindError::File { what: "a folder for the cluster", path: folder.clone(), source })?;
+        Ok(Cluster { name: name.to_owned(), folder, tools: tools.clone() })
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.join("kubeconfig")
+    }
+
+    /// Where the archive of images goes.
+    pub fn archive(&self) -> PathBuf {
+        self.folder.join("images.tar")
+    }
+
+    /// Makes the containers and starts Kubernetes in them; does not wait for nodes to be ready. `tell`: kind's own steps.
+    ///
+    /// # Errors
+    /// With what kind or the engine said, as far as it is understood.
+    pub async fn create(
+        &self,
+        nodes: u32,
+        image: Option<&str>,
+        within: Duration,
+        tell: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<(), KindError> {
+        let file = self.folder.join("cluster.yaml");
+        let text = cluster_file(&self.name, nodes).map_err(|detail| KindError::Failed {
+            what: "writing the cluster's file".into(),
+            status: "built in".into(),
+            detail,
+        })?;
+        fs::write(&file, text).map_err(|source| KindError::File { what: "the cluster's file", path: file.clone(), source })?;
+        let (file, kubeconfig) = (file.display().to_string(), self.kubeconfig().display().to_string());
+        let mut arguments = vec!["create", "cluster", "--name", &self.name, "--config", &file, "--kubeconfig", &kubeconfig];
+        if let Some(image) = image {
+            arguments.extend(["--image", image]);
+        }
+        let step = |line: &str| {
+            // ` • Preparing nodes  ...` begins a step, ` ✓ Preparing nodes` ends it.
+            if let Some(step) = line.trim().strip_prefix('•') {
+                let step: String = step.chars().filter(|character| character.is_ascii()).collect();
+                tell(format!("kind: {}", step.trim().trim_end_matches('.').trim_end().to_lowercase()));
+            }
+        };
+        let said = self.tools.have_kind(&arguments, within, step).await?;
+        if said.success {
+            return Ok(());
+        }
+        let all = format!("{}\n{}", said.output, said.errors);
+        Err(KindError::of_create(&self.tools.engine, image.unwrap_or("of kind's own choice"), &said.status, &all))
+    }
+
+    /// Writes the kubeconfig of a cluster that runs already.
+    ///
+    /// # Errors
+    /// When kind does not know the cluster, or the file cannot be written.
+    pub async fn adopt(&self) -> Result<(), KindError> {
+        let text = self.tools.ask_kind(&["get", "kubeconfig", "--name", &self.name]).await?.checked("asking for the kubeconfig")?;
+        let path = self.kubeconfig();
+        fs::write(&path, text).map_err(|source| KindError::File { what: "the cluster's kubeconfig", path, source })
+    }
+
+    /// Puts the images of an archive into every node.
+    ///
+    /// # Errors
+    /// When kind or a node refuses them.
+    pub async fn load(&self, archive: &Path, within: Duration) -> Result<(), KindError> {
+        let archive = archive.display().to_string();
+        let said = self.tools.have_kind(&["load", "image-archive", &archive, "--name", &self.name], within, |_| ()).await?;
+        said.checked("loading images").map(drop)
+    }
+
+    /// Takes it away, half made or whole; returns when no container of it is left.
+    ///
+    /// # Errors
+    /// When the engine does not let go of a container.
+    pub async fn delete(&self) -> Result<(), KindError> {
+        let kubeconfig = self.kubeconfig().display().to_string();
+        let mut left = String::new();
+        // More than once: a container that was being made when its maker was killed may appear after the first look.
+        for _ in 0..3 {
+            let arguments = ["delete", "cluster", "--name", &self.name, "--kubeconfig", &kubeconfig];
+            let said = self.tools.have_kind(&arguments, DELETE_WITHIN, |_| ()).await?;
+            let filter = format!("label={ENGINE_LABEL}={}", self.name);
+            left = self.tools.ask_engine(&["ps", "--all", "--quiet", "--filter", &filter]).await?.checked("listing containers")?;
+            if left.trim().is_empty() {
+                said.checked("deleting the cluster")?;
+                let _ = fs::remove_dir_all(&self.folder);
+                return Ok(());
+            }
+        }
+        let detail = format!("containers are left: {}", left.split_whitespace().collect::<Vec<_>>().join(" "));
+        Err(KindError::Failed { what: format!("deleting cluster {}", self.name), status: "three attempts".into(), detail })
+    }
+}
+
+/// A name that no other lab has.
+pub fn new_name() -> String {
+    format!("{PREFIX}{}-{:04x}", std::process::id(), rand::random::<u16>())
+}
+
+/// The clusters of labs that the engine knows, half-made ones among them.
+///
+/// # Errors
+/// When kind cannot tell.
+pub async fn running(tools: &Tools) -> Result<Vec<String>, KindError> {
+    let list = tools.ask_kind(&["get", "clusters"]).await?.checked("listing clusters")?;
+    Ok(list.lines().map(str::trim).filter(|name| name.starts_with(PREFIX)).map(str::to_owned).collect())
+}
+
+/// Takes away every cluster of a lab, and what else ended labs have left. Returns their names; does nothing where kind or an engine
+/// is missing, as no cluster can be there then.
+///
+/// # Errors
+/// When a cluster cannot be removed.
+pub async fn sweep(around: &Surroundings) -> Result<Vec<String>, KindError> {
+    let tools = match Tools::find(around).await {
+        Ok(tools) => tools,
+        Err(KindError::NoKind { .. } | KindError::NoEngine | KindError::EngineDown { .. }) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let names = running(&tools).await?;
+    for name in &names {
+        Cluster::claim(&tools, &around.cache, name)?.delete().await?;
+    }
+    remove_orphans(&around.cache);
+    Ok(names)
+}
+
+fn clusters(cache: &Path) -> PathBuf {
+    cache.join("kind")
+}
+
+/// Folders whose process is gone.
+fn remove_orphans(cache: &Path) {
+    for entry in fs::read_dir(clusters(cache)).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()).and_then(|process| process.parse::<u32>().ok());
+        if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// Programs that stand in for kind and podman: clusters are files in a folder.
+    fn stand_ins(root: &Path, kind: &str) -> Surroundings {
+        let bin = root.join("bin");
+        fs::create_dir_all(&bin).unwrap();
+        fs::create_dir_all(root.join("clusters")).unwrap();
+        let clusters = root.join("clusters").display().to_string();
+        let podman = "#!/bin/sh\ncase $1 in ps) for c in CLUSTERS/*; do [ -e $c ] || continue; case \"$*\" in *label=io.x-k8s.kind.cluster=$(basename $c)*) echo id;; esac; done;; *) echo 4;; esac\n";
+        for (name, script) in [("kind", kind), ("podman", podman)] {
+            fs::write(bin.join(name), script.replace("CLUSTERS", &clusters)).unwrap();
+            fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        // The scripts need the system's tools, which must not be a real docker's neighbours: the engine is named.
+        Surroundings { path: vec![bin], cache: root.join("cache"), engine: Some("podman".into()), ..Surroundings::default() }
+    }
+
+    const KIND: &str = "#!/bin/sh\ncase \"$1 $2\" in\n'get clusters') ls CLUSTERS;;\n'create cluster') touch CLUSTERS/$4; echo ' • Preparing nodes 📦   ...' >&2;;\n\
+        'delete cluster') rm -f CLUSTERS/$4;;\nesac\n";
+
+    #[tokio::test]
+    async fn the_sweep_takes_labs_and_leaves_other_clusters() {
+        let root = tempfile::tempdir().unwrap();
+        let around = stand_ins(root.path(), KIND);
+        for name in ["gatelab-1-a", "mine", "gatelab-2-b"] {
+            fs::write(root.path().join("clusters").join(name), "").unwrap();
+        }
+        let orphan = root.path().join("cache/kind/gatelab-4000000000-ffff");
+        fs::create_dir_all(&orphan).unwrap();
+        assert_eq!(sweep(&around).await.unwrap(), ["gatelab-1-a", "gatelab-2-b"]);
+        let left: Vec<_> = fs::read_dir(root.path().join("clusters")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["mine"]);
+        assert!(!orphan.exists(), "the folder of a process that is gone goes");
+        assert_eq!(sweep(&Surroundings::default()).await.unwrap(), Vec::<String>::new(), "without kind there is nothing to take away");
+    }
+
+    #[tokio::test]
+    async fn a_cluster_is_made_with_a_file_and_a_kubeconfig_of_its_own() {
+        let root = tempfile::tempdir().unwrap();
+        let log = KIND.replace("#!/bin/sh\n", "#!/bin/sh\necho \"$*\" >> CLUSTERS/../log\n");
+        let around = stand_ins(root.path(), &log);
+        let tools = Tools::find(&around).await.unwrap();
+        let cluster = Cluster::claim(&tools, &around.cache, &new_name()).unwrap();
+        let told = std::sync::Mutex::new(Vec::new());
+        cluster.create(3, Some("image:1"), Duration::from_secs(60), &|step| told.lock().unwrap().push(step)).await.unwrap();
+        assert_eq!(*told.lock().unwrap(), ["kind: preparing nodes"]);
+        assert_eq!(running(&tools).await.unwrap(), [cluster.name.clone()]);
+        cluster.delete().await.unwrap();
+        assert!(!cluster.folder.exists());
+        let log = fs::read_to_string(root.path().join("log")).unwrap();
+        for line in log.lines().filter(|line| line.contains(" cluster ")) {
+            assert!(
+                line.contains(&format!("--kubeconfig {}", cluster.kubeconfig().display())),
+                "the user's kubeconfig is left alone: {line}"
+            );
+        }
+        assert!(log.contains("--image image:1"), "{log}");
+    }
+
+    #[tokio::test]
+    async fn containers_that_stay_are_an_error_and_so_is_a_creation_that_failed() {
+        let root = tempfile::tempdir().unwrap();
+        let stubborn =
+            "#!/bin/sh\ncase \"$1\" in create) echo 'ERROR: failed to create cluster: failed to pull image \"x\"' >&2; exit 1;; esac\n";
+        let around = stand_ins(root.path(), stubborn);
+        let tools = Tools::find(&around).await.unwrap();
+        let cluster = Cluster::claim(&tools, &around.cache, "gatelab-1-a").unwrap();
+        let error = cluster.create(1, None, Duration::from_secs(60), &|_| ()).await.unwrap_err();
+        assert!(matches!(error, KindError::NodeImage { .. }), "{error}");
+        fs::write(root.path().join("clusters/gatelab-1-a"), "").unwrap();
+        let error = cluster.delete().await.unwrap_err();
+        assert!(error.to_string().contains("containers are left: id"), "{error}");
+    }
+}

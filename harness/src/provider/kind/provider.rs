@@ -1,0 +1,210 @@
+//! The provider: one cluster for all runs of an invocation, one run in it at a time.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex as PlainMutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use gateways::GatewayBuild;
+use gateways::fetch::Search;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::cluster::{self, Cluster};
+use super::error::KindError;
+use super::ready;
+use super::tools::{Surroundings, Tools};
+use crate::kubernetes::Kubernetes;
+use crate::provider::images;
+use crate::provider::interface::{ClusterHandle, ClusterRequest, ClusterSetting, Provider, ProviderError};
+use crate::scenario::model::Need;
+
+/// kube-proxy writes its rules at most once a second (`minSyncPeriod`, 1 s by default), and tells nobody when it has.
+const QUIET: Duration = Duration::from_millis(1500);
+/// Bound of each step of making a cluster. `GATELAB_KIND_WITHIN` has another number of seconds.
+const STEP_WITHIN: Duration = Duration::from_secs(300);
+
+/// What a user may choose.
+#[derive(Clone, Debug, Default)]
+pub struct KindOptions {
+    /// One without.
+    pub nodes: Option<u32>,
+    /// Run in this cluster, which exists, and leave it there.
+    pub reuse: Option<String>,
+    /// Leave the new cluster there.
+    pub retain: bool,
+}
+
+/// Clusters by kind.
+pub struct Kind {
+    options: KindOptions,
+    /// What is to be taken away at the end.
+    made: PlainMutex<Option<Cluster>>,
+    shared: Arc<Mutex<Option<Shared>>>,
+}
+
+/// The cluster that runs take turns in.
+struct Shared {
+    kubeconfig: PathBuf,
+    /// The namespaces of the cluster itself.
+    own: BTreeSet<String>,
+    /// A run has left its objects.
+    used: bool,
+}
+
+struct Handle {
+    kubeconfig: PathBuf,
+    /// The next run waits until this one lets go.
+    _turn: OwnedMutexGuard<Option<Shared>>,
+}
+
+impl Kind {
+    pub fn new(options: KindOptions) -> Self {
+        Kind { options, made: PlainMutex::new(None), shared: Arc::new(Mutex::new(None)) }
+    }
+
+    fn nodes(&self) -> u32 {
+        self.options.nodes.unwrap_or(1)
+    }
+
+    async fn bring_up(&self, builds: &[GatewayBuild], tell: &(dyn Fn(String) + Send + Sync)) -> Result<Shared, KindError> {
+        let around = surroundings()?;
+        let within = std::env::var("GATELAB_KIND_WITHIN").ok().and_then(|text| text.parse().ok()).map_or(STEP_WITHIN, Duration::from_secs);
+        tell("kind: looking for kind and a container engine".into());
+        let tools = Tools::find(&around).await?;
+        let cluster = match &self.options.reuse {
+            Some(name) => {
+                let running = cluster::running(&tools).await?;
+                if !running.contains(name) {
+                    let running = if running.is_empty() { "none".to_owned() } else { running.join(", ") };
+                    return Err(KindError::NoSuchCluster { name: name.clone(), running });
+                }
+                Cluster::claim(&tools, &around.cache, name)?
+            }
+            None => Cluster::claim(&tools, &around.cache, &cluster::new_name())?,
+        };
+        if self.options.reuse.is_none() {
+            // Known before anything is begun, so that a half-made cluster is taken away, too.
+            *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(cluster.clone());
+        }
+        let packing = pack(cluster.archive(), builds.to_vec());
+        let making = async {
+            if self.options.reuse.is_some() {
+                return cluster.adopt().await;
+            }
+            let image = tools.node_image().await?;
+            tell(format!("kind: creating cluster {} of {} node(s)", cluster.name, self.nodes()));
+            let begun = Instant::now();
+            cluster.create(self.nodes(), image.as_deref(), within, tell).await?;
+            tell(format!("kind: cluster created with {} in {:.1} s", tools.engine, begun.elapsed().as_secs_f64()));
+            Ok(())
+        };
+        let (archive_size, ()) = tokio::try_join!(packing, making)?;
+        let begun = Instant::now();
+        tell(format!("kind: loading images ({} MB)", archive_size >> 20));
+        let loaded = cluster.load(&cluster.archive(), within).await;
+        let _ = std::fs::remove_file(cluster.archive());
+        loaded?;
+        tell(format!("kind: images loaded in {:.1} s; waiting for nodes and DNS", begun.elapsed().as_secs_f64()));
+        let kubernetes = Kubernetes::connect(&cluster.kubeconfig(), None).await?;
+        ready::wait(&kubernetes, within).await?;
+        let own = match self.options.reuse {
+            // What an earlier run left is not the cluster's own.
+            Some(_) => ["default", "kube-node-lease", "kube-public", "kube-system", "local-path-storage"].map(str::to_owned).into(),
+            None => ready::namespaces(&kubernetes).await?,
+        };
+        Ok(Shared { kubeconfig: cluster.kubeconfig(), own, used: self.options.reuse.is_some() })
+    }
+}
+
+/// Returns the size of the archive in bytes.
+async fn pack(archive: PathBuf, builds: Vec<GatewayBuild>) -> Result<u64, KindError> {
+    let packed = tokio::task::spawn_blocking(move || {
+        let executable = std::env::current_exe();
+        let executable = executable.map_err(|source| images::ImageError::Read { path: "/proc/self/exe".into(), source })?;
+        let (layers, all) = images::lab_images(&executable, &builds)?;
+        images::write(&archive, &layers, &all)?;
+        Ok::<u64, images::ImageError>(std::fs::metadata(&archive).map(|metadata| metadata.len()).unwrap_or_default())
+    });
+    let ended = |error: tokio::task::JoinError| KindError::Failed {
+        what: "packing images".into(),
+        status: "ended".into(),
+        detail: error.to_string(),
+    };
+    Ok(packed.await.map_err(ended)??)
+}
+
+/// Where this process looks for things.
+pub fn surroundings() -> Result<Surroundings, KindError> {
+    let search = Search::from_environment().map_err(|error| KindError::Failed {
+        what: "finding the cache folder".into(),
+        status: "environment".into(),
+        detail: error.to_string(),
+    })?;
+    Ok(Surroundings::of_this_process(search.cache))
+}
+
+#[async_trait]
+impl Provider for Kind {
+    fn name(&self) -> &str {
+        "kind"
+    }
+
+    fn setting(&self) -> ClusterSetting {
+        let mut lacking =
+            vec![(Need::LinkLatency, "clusters of kind share one machine's bridge, whose links have no delay to set".to_owned())];
+        if self.nodes() < 3 && self.options.reuse.is_none() {
+            lacking.push((Need::SeveralNodes, "this cluster has one node that takes pods; `--nodes 3` makes two".to_owned()));
+        }
+        ClusterSetting { quiet: QUIET, lacking, at_once: Some(1) }
+    }
+
+    async fn prepare(&self, builds: &[GatewayBuild], tell: &(dyn Fn(String) + Send + Sync)) -> Result<(), ProviderError> {
+        let shared = self.bring_up(builds, tell).await?;
+        *self.shared.lock().await = Some(shared);
+        Ok(())
+    }
+
+    /// The cluster that was prepared, emptied of what the last run left. Everything about it is as it was prepared, whatever the
+    /// request says of nodes and images.
+    async fn create(&self, _request: &ClusterRequest) -> Result<Box<dyn ClusterHandle>, ProviderError> {
+        let mut turn = Arc::clone(&self.shared).lock_owned().await;
+        let shared = turn.as_mut().ok_or(KindError::NotPrepared)?;
+        if shared.used {
+            let kubernetes = Kubernetes::connect(&shared.kubeconfig, None).await.map_err(KindError::from)?;
+            ready::empty(&kubernetes, &shared.own).await?;
+        }
+        shared.used = true;
+        Ok(Box::new(Handle { kubeconfig: shared.kubeconfig.clone(), _turn: turn }))
+    }
+
+    async fn end(&self) -> Result<Option<String>, ProviderError> {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let prepared = self.shared.lock().await.take().is_some();
+        match made {
+            Some(cluster) if self.options.retain && prepared => Ok(Some(format!(
+                "cluster {} stays: kubectl --kubeconfig {} get pods -A; `--reuse {}` runs in it, `gatelab down --all` takes it away",
+                cluster.name,
+                cluster.kubeconfig().display(),
+                cluster.name
+            ))),
+            Some(cluster) => {
+                cluster.delete().await?;
+                Ok(None)
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+#[async_trait]
+impl ClusterHandle for Handle {
+    fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// The next run, or the end of the invocation, takes away what is in the cluster.
+    async fn delete(self: Box<Self>) -> Result<(), ProviderError> {
+        Ok(())
+    }
+}
