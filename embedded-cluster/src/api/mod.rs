@@ -1,4 +1,7 @@
 //! The API server: the store over HTTPS, as kube-apiserver serves it.
+//!
+//! A request's way: [`server`] (TLS) → [`router`] (who, what) → [`read`], [`watch`], [`write`], [`subresources`] or
+//! [`streams`]. Which resources there are is one table, [`kinds`]; what is refused is a [`status`].
 
 mod admission;
 mod body;
