@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 pub enum GatewayKind {
     Nginx,
     Envoy,
+    Haproxy,
 }
 
 /// A name that is no gateway of the lab's.
@@ -20,13 +21,17 @@ pub struct UnknownGateway {
 
 impl GatewayKind {
     /// Every gateway, in the order in which reports list them.
-    pub const ALL: [Self; 2] = [Self::Nginx, Self::Envoy];
+    pub const ALL: [Self; 3] = [Self::Nginx, Self::Envoy, Self::Haproxy];
+
+    /// Those that are meant when none is named. The others are fetched only for who asks for them.
+    pub const USUAL: [Self; 2] = [Self::Nginx, Self::Envoy];
 
     /// The name used on the command line, in scenario files, labels and image names.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Nginx => "nginx",
             Self::Envoy => "envoy",
+            Self::Haproxy => "haproxy",
         }
     }
 
@@ -35,6 +40,7 @@ impl GatewayKind {
         match self {
             Self::Nginx => "ingress-nginx",
             Self::Envoy => "Contour",
+            Self::Haproxy => "HAProxy Ingress",
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Real gateways: find or fetch the binary, turn settings into its own configuration, run it as an ingress controller, read its logs.
 //!
-//! One folder a gateway (`nginx`, `envoy`); what they share is the vocabulary of [`Settings`], the pure [`model`] of what is to be
+//! One folder a gateway (`nginx`, `envoy`, `haproxy`); what they share is the vocabulary of [`Settings`], the pure [`model`] of what is to be
 //! routed where, and the [`agent`] that follows the Kubernetes API.
 
 pub mod agent;
 pub mod envoy;
 pub mod fetch;
+pub mod haproxy;
 mod kind;
 mod log;
 mod manifests;

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::{
     GatewayKind,
     envoy::EnvoyAccess,
+    haproxy::HaproxyAccess,
     nginx::{NginxAccess, NginxError},
 };
 
@@ -17,6 +18,7 @@ pub enum LogRecord {
     NginxAccess(NginxAccess),
     NginxError(NginxError),
     EnvoyAccess(EnvoyAccess),
+    HaproxyAccess(HaproxyAccess),
 }
 
 impl LogRecord {
@@ -28,6 +30,7 @@ impl LogRecord {
             Self::NginxAccess(access) => access.request_id.as_deref(),
             Self::NginxError(_) => None,
             Self::EnvoyAccess(access) => access.request_id.as_deref(),
+            Self::HaproxyAccess(access) => access.request_id.as_deref(),
         }
     }
 }
@@ -47,6 +50,7 @@ pub fn parse_line(gateway: GatewayKind, line: &str) -> Option<LogRecord> {
             NginxAccess::parse(line).map(LogRecord::NginxAccess).or_else(|| NginxError::parse(line).map(LogRecord::NginxError))
         }
         GatewayKind::Envoy => EnvoyAccess::parse(line).map(LogRecord::EnvoyAccess),
+        GatewayKind::Haproxy => HaproxyAccess::parse(line).map(LogRecord::HaproxyAccess),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
     GatewayKind, LogRecord,
     envoy::{self, EnvoyGateway, ResponseFlag},
     fetch::{self, Search, version},
+    haproxy::{self, HaproxyGateway},
     model::{
         build,
         fixtures::{SHOP, objects},
@@ -71,6 +72,9 @@ impl Bench {
             )),
             GatewayKind::Envoy => {
                 Box::new(EnvoyGateway::new(binary, envoy::Layout { state: folder, http_port: port, https_port, admin_port: 0 }, 1))
+            }
+            GatewayKind::Haproxy => {
+                Box::new(HaproxyGateway::new(binary, haproxy::Layout { state: folder, http_port: port, https_port, open_files: 1024 }))
             }
         };
         Some(Self { kind, gateway, port, https_port, state })
@@ -234,7 +238,7 @@ async fn hosts_and_services_come_and_go() {
         bench.apply_objects(&with).await.unwrap();
         assert_eq!(bench.status("with").await, 200);
         bench.apply_objects(&gone).await.unwrap();
-        // ingress-nginx has a route without servers, Contour none
+        // ingress-nginx has a route without servers, the others none
         assert_eq!(bench.status("gone").await, if kind == GatewayKind::Nginx { 503 } else { 404 });
         bench.apply_objects(&other).await.unwrap();
         assert_eq!(bench.status("old-host").await, 404);
@@ -249,6 +253,7 @@ async fn hosts_and_services_come_and_go() {
 async fn a_refused_configuration_leaves_the_old_one_running() {
     for (kind, bad) in [
         (GatewayKind::Nginx, "{snippets: {nginx: {location: 'no_such_directive on;'}}}"),
+        (GatewayKind::Haproxy, "{snippets: {haproxy: {backend: 'no_such_keyword on'}}}"),
         (GatewayKind::Envoy, "{snippets: {envoy: {cluster: {no_such_field: 1}}}}"),
         (GatewayKind::Envoy, "{snippets: {envoy: {route: {no_such_field: 1}}}}"),
     ] {
@@ -395,6 +400,60 @@ async fn signatures_of_envoy() {
         assert!(access.response_flags.contains(&flag), "{access:#?}");
         assert!(access.response_code_details.as_deref().unwrap_or_default().starts_with(details), "{access:#?}");
         assert_eq!(access.response_code, status);
+    }
+    if std::env::var_os("GATELAB_PRINT_LOGS").is_some() {
+        eprintln!("{}", bench.log_text());
+    }
+    bench.gateway.quit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signatures_of_haproxy() {
+    let Some(mut bench) = Bench::new(GatewayKind::Haproxy) else { return };
+    let settings = "{connect-timeout: 200ms, read-timeout: 200ms}";
+    // Status, state, retries; a failing health check may take the server out meanwhile, which spares the tries and nothing else.
+    let cases: [(&str, u16, u16, &str, Option<&str>); 6] = [
+        ("refused", free_port(), 503, "SC--", None),
+        ("silent", server(|stream| hold(&stream)), 504, "sH--", None),
+        (
+            "closed",
+            server(|mut stream| {
+                let _ = read_head(&mut stream);
+            }),
+            502,
+            "SH--",
+            None,
+        ),
+        (
+            "reset",
+            server(|mut stream| {
+                read_head(&mut stream);
+                reset(stream);
+            }),
+            502,
+            "SH--",
+            None,
+        ),
+        (
+            "garbage",
+            server(|mut stream| {
+                read_head(&mut stream);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nbroken header\0\r\n\r\n");
+                let _ = stream.read(&mut [0]);
+            }),
+            502,
+            "PH--",
+            None,
+        ),
+        ("plaintext", plaintext_server(), 503, "SC--", Some("")),
+    ];
+    for (id, port, status, state, tls_error) in cases {
+        let tls = if tls_error.is_some() { "backend-protocol: HTTPS, " } else { "" };
+        bench.apply(port, &settings.replacen('{', &format!("{{{tls}"), 1)).await.unwrap();
+        assert_eq!(bench.status(id).await, status, "{id}");
+        let LogRecord::HaproxyAccess(access) = bench.access(id).await else { panic!() };
+        assert_eq!((access.status, access.termination_state.as_str()), (Some(status), state), "{access:#?}");
+        assert_eq!(access.response_time, None, "{access:#?}");
     }
     if std::env::var_os("GATELAB_PRINT_LOGS").is_some() {
         eprintln!("{}", bench.log_text());

@@ -32,6 +32,7 @@ use crate::{
     AGENT_PREFIX, EffectiveSettings, GatewayKind, HEALTH_PORT,
     envoy::{self, EnvoyGateway},
     fetch::{FetchError, version},
+    haproxy::{self, HaproxyGateway},
     nginx::{self, NginxGateway},
 };
 
@@ -164,6 +165,10 @@ async fn prepare(arguments: &AgentArgs, version: String, binary: Binary, health:
     Ok(Reconciler::new(client, following, gateway, kind, version, arguments.state.clone(), health))
 }
 
+fn open_files() -> u64 {
+    nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).map_or(1024, |(_, hard)| hard)
+}
+
 fn gateway(kind: GatewayKind, arguments: &AgentArgs, version: &str, binary: Binary, settings: &EffectiveSettings) -> Box<dyn Gateway> {
     match kind {
         GatewayKind::Nginx => Box::new(NginxGateway::new(
@@ -174,7 +179,7 @@ fn gateway(kind: GatewayKind, arguments: &AgentArgs, version: &str, binary: Bina
                 https_port: arguments.https_port,
                 version: version::numbers(version).unwrap_or_default(),
                 root: nix::unistd::Uid::effective().is_root(),
-                open_files: nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).map_or(1024, |(_, hard)| hard),
+                open_files: open_files(),
             },
         )),
         GatewayKind::Envoy => {
@@ -185,6 +190,15 @@ fn gateway(kind: GatewayKind, arguments: &AgentArgs, version: &str, binary: Bina
                 admin_port: arguments.admin_port,
             };
             Box::new(EnvoyGateway::new(binary, layout, settings.workers))
+        }
+        GatewayKind::Haproxy => {
+            let layout = haproxy::Layout {
+                state: arguments.state.clone(),
+                http_port: arguments.http_port,
+                https_port: arguments.https_port,
+                open_files: open_files(),
+            };
+            Box::new(HaproxyGateway::new(binary, layout))
         }
     }
 }

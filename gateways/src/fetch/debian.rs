@@ -31,8 +31,8 @@ impl Apt {
         if command::locate("apt-get").is_none() || command::locate("dpkg-deb").is_none() {
             return Err(FetchError::ToolMissing {
                 tool: "apt-get",
-                purpose: "fetching nginx",
-                remedy: "install nginx with this system's own package manager, then the lab finds it on PATH",
+                purpose: "fetching gateways from its packages",
+                remedy: "install nginx (or HAProxy) with this system's own package manager, then the lab finds it on PATH",
             });
         }
         let parts = folder.join("parts");
@@ -171,33 +171,52 @@ fn explain(finished: &Finished, package: &str) -> FetchError {
     FetchError::CommandFailed { command: format!("apt-get for {package}"), status: finished.status.to_string(), output: finished.tail() }
 }
 
+/// A gateway in Debian's packages.
+struct Wanted {
+    kind: GatewayKind,
+    /// The binary within the unpacked packages.
+    binary: &'static str,
+    /// Tried one after the other until the binary is there.
+    packages: &'static [&'static str],
+}
+
 /// Fetches nginx. The package called `nginx` holds the binary on newer distributions; on older ones it is `nginx-core` or `nginx-light`.
 pub(super) fn fetch_nginx(locked: &Locked, staging: &Staging, progress: &dyn Fn(Progress)) -> Result<GatewayBuild, FetchError> {
-    const BINARY: &str = "usr/sbin/nginx";
+    let packages = &["nginx", "nginx-core", "nginx-light"];
+    fetch(&Wanted { kind: GatewayKind::Nginx, binary: "usr/sbin/nginx", packages }, locked, staging, progress)
+}
+
+/// Fetches HAProxy.
+pub(super) fn fetch_haproxy(locked: &Locked, staging: &Staging, progress: &dyn Fn(Progress)) -> Result<GatewayBuild, FetchError> {
+    fetch(&Wanted { kind: GatewayKind::Haproxy, binary: "usr/sbin/haproxy", packages: &["haproxy"] }, locked, staging, progress)
+}
+
+fn fetch(wanted: &Wanted, locked: &Locked, staging: &Staging, progress: &dyn Fn(Progress)) -> Result<GatewayBuild, FetchError> {
+    let kind = wanted.kind;
     let tree = staging.tree();
     progress(Progress::Step { step: 1, of: STEPS, what: "reading the package lists of this machine's apt".to_owned() });
     let apt = Apt::prepare(&staging.path().join("apt"))?;
     apt.update(progress)?;
-    progress(Progress::Step { step: 2, of: STEPS, what: "downloading nginx".to_owned() });
-    let mut package = "nginx";
-    let mut package_version = apt.unpack(package, &tree, progress)?;
-    for other in ["nginx-core", "nginx-light"] {
-        if tree.join(BINARY).is_file() {
+    progress(Progress::Step { step: 2, of: STEPS, what: format!("downloading {kind}") });
+    let binary = tree.join(wanted.binary);
+    let mut found = None;
+    for package in wanted.packages {
+        let package_version = apt.unpack(package, &tree, progress)?;
+        if binary.is_file() {
+            found = Some((*package, package_version));
             break;
         }
-        package = other;
-        package_version = apt.unpack(package, &tree, progress)?;
     }
-    let binary = tree.join(BINARY);
-    if !binary.is_file() {
-        return Err(FetchError::PackageMissing { tool: "apt-get", package: "nginx with usr/sbin/nginx".to_owned(), output: String::new() });
-    }
+    let Some((package, package_version)) = found else {
+        let package = format!("{kind} with {}", wanted.binary);
+        return Err(FetchError::PackageMissing { tool: "apt-get", package, output: String::new() });
+    };
     progress(Progress::Step { step: 3, of: STEPS, what: "completing its libraries".to_owned() });
     let library_path = complete_libraries(&apt, package, &tree, &binary, progress)?;
-    version::ask(GatewayKind::Nginx, &binary, &library_path.iter().map(|folder| tree.join(folder)).collect::<Vec<_>>())?;
+    version::ask(kind, &binary, &library_path.iter().map(|folder| tree.join(folder)).collect::<Vec<_>>())?;
     // An epoch's colon would break LD_LIBRARY_PATH, which lies in the same folder.
     let package_version = package_version.replace(':', "-");
-    locked.keep(staging, &Record { kind: GatewayKind::Nginx, package: package_version, binary: BINARY.into(), library_path })
+    locked.keep(staging, &Record { kind, package: package_version, binary: wanted.binary.into(), library_path })
 }
 
 /// Unpacks the libraries that the dynamic linker does not find here, and says in which folders of the tree they are.

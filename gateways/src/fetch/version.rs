@@ -16,6 +16,8 @@ const fn minimum(kind: GatewayKind) -> (u64, u64, u64) {
         GatewayKind::Nginx => (1, 15, 3),
         // max_requests_per_connection for upstreams, %UPSTREAM_CONNECTION_ID%, generic path_config_source (Envoy 1.25)
         GatewayKind::Envoy => (1, 25, 0),
+        // bc_err_str, ssl_bc_err_str (HAProxy 2.5)
+        GatewayKind::Haproxy => (2, 5, 0),
     }
 }
 
@@ -29,7 +31,7 @@ pub(crate) fn ask(kind: GatewayKind, binary: &Path, library_path: &[PathBuf]) ->
     let unusable = |reason: String| FetchError::Unusable { kind, path: binary.to_owned(), reason };
     let mut command = Command::new(binary);
     command.arg(match kind {
-        GatewayKind::Nginx => "-v",
+        GatewayKind::Nginx | GatewayKind::Haproxy => "-v",
         GatewayKind::Envoy => "--version",
     });
     if let Some(value) = library_path_value(library_path) {
@@ -64,6 +66,8 @@ fn read(kind: GatewayKind, text: &str) -> Option<String> {
         GatewayKind::Nginx => text.split_once("nginx/")?.1.split_whitespace().next()?,
         // envoy  version: 9e55…/1.40.0/Clean/RELEASE/BoringSSL
         GatewayKind::Envoy => text.split_once("version:")?.1.trim().split('/').nth(1)?,
+        // HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/
+        GatewayKind::Haproxy => text.split_once("HAProxy version ")?.1.split([' ', '-', '+']).next()?,
     };
     numbers(version).map(|_| version.to_owned())
 }

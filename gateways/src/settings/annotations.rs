@@ -12,6 +12,8 @@ use crate::GatewayKind;
 
 const INGRESS_NGINX: &str = "nginx.ingress.kubernetes.io/";
 const CONTOUR: &str = "projectcontour.io/";
+/// Its older prefix `ingress.kubernetes.io/` is shared with other controllers, so it is not read.
+const HAPROXY_INGRESS: &str = "haproxy-ingress.github.io/";
 const OWN: &str = "gatelab.dev/";
 /// Keys under [`OWN`] that the cluster writes for other readers.
 const OTHERS: [&str; 1] = ["host-address"];
@@ -32,6 +34,7 @@ pub fn ingress_overrides(kind: GatewayKind, annotations: &Annotations) -> (Setti
         let outcome = match kind {
             GatewayKind::Nginx => annotation.strip_prefix(INGRESS_NGINX).map(|key| ingress_nginx(&mut settings, key, value)),
             GatewayKind::Envoy => annotation.strip_prefix(CONTOUR).map(|key| contour(&mut settings, key, value)),
+            GatewayKind::Haproxy => annotation.strip_prefix(HAPROXY_INGRESS).map(|key| haproxy_ingress(&mut settings, key, value)),
         };
         if let Some(Err(mistake)) = outcome {
             problems.push(AnnotationProblem { annotation: annotation.clone(), mistake });
@@ -60,6 +63,13 @@ pub fn service_overrides(
             }
         }
     }
+    if kind == GatewayKind::Haproxy {
+        for (annotation, value) in annotations {
+            if let Some(Err(mistake)) = annotation.strip_prefix(HAPROXY_INGRESS).map(|key| haproxy_ingress(&mut settings, key, value)) {
+                problems.push(AnnotationProblem { annotation: annotation.clone(), mistake });
+            }
+        }
+    }
     own(&mut settings, annotations, &mut problems);
     (settings, problems)
 }
@@ -74,6 +84,8 @@ pub fn redirects_to_https(kind: GatewayKind, annotations: &Annotations, has_cert
                 || (has_certificate && !says("nginx.ingress.kubernetes.io/ssl-redirect", "false"))
         }
         GatewayKind::Envoy => says("ingress.kubernetes.io/force-ssl-redirect", "true"),
+        // ssl-redirect: "true" unless switched off, for hosts with a certificate
+        GatewayKind::Haproxy => has_certificate && !says("haproxy-ingress.github.io/ssl-redirect", "false"),
     }
 }
 
@@ -214,6 +226,34 @@ fn contour(settings: &mut Settings, key: &str, value: &str) -> Result<(), String
             });
         }
         "per-try-timeout" => settings.retries.get_or_insert_default().per_try_timeout = Some(duration::parse(value)?),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// HAProxy Ingress, "Configuration keys"; keys of backends, on Ingresses and on Services.
+fn haproxy_ingress(settings: &mut Settings, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        "timeout-connect" => settings.connect_timeout = Some(duration::parse(value)?),
+        "timeout-server" => settings.read_timeout = Some(duration::parse(value)?),
+        "backend-protocol" => {
+            settings.backend_protocol = Some(match value.to_ascii_lowercase().as_str() {
+                "h1" => BackendProtocol::Http,
+                "h1-ssl" => BackendProtocol::Https,
+                "h2" | "grpc" => BackendProtocol::H2c,
+                "h2-ssl" | "grpcs" => BackendProtocol::Grpcs,
+                _ => return Err(format!("`{value}` is none of h1, h1-ssl, h2, h2-ssl, grpc, grpcs")),
+            });
+        }
+        "secure-verify-ca-secret" => {
+            let tls = settings.tls.get_or_insert_default();
+            (tls.verify, tls.ca_secret) = (Some(true), Some(value.to_owned()));
+        }
+        "secure-sni" => settings.tls.get_or_insert_default().name = Some(value.to_owned()),
+        "proxy-body-size" => settings.request_body_limit = Some(size::parse(value)?),
+        "config-backend" => {
+            settings.snippets.get_or_insert_with(Snippets::default).haproxy.get_or_insert_default().backend = Some(value.to_owned());
+        }
         _ => {}
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{BackendProtocol, EffectiveSettings, EnvoySnippets, NginxSnippets, RetryOn, Settings, Snippets};
+use super::{BackendProtocol, EffectiveSettings, EnvoySnippets, HaproxySnippets, NginxSnippets, RetryOn, Settings, Snippets};
 use crate::GatewayKind;
 
 impl EffectiveSettings {
@@ -11,6 +11,7 @@ impl EffectiveSettings {
         match kind {
             GatewayKind::Nginx => ingress_nginx(),
             GatewayKind::Envoy => contour(),
+            GatewayKind::Haproxy => haproxy_ingress(),
         }
     }
 
@@ -84,6 +85,12 @@ fn overlay_snippets(place: &mut Snippets, added: &Snippets) {
         append(&mut nginx.server, server.as_ref());
         append(&mut nginx.location, location.as_ref());
         append(&mut nginx.upstream, upstream.as_ref());
+    }
+    if let Some(HaproxySnippets { global, defaults, backend }) = &added.haproxy {
+        let haproxy = place.haproxy.get_or_insert_default();
+        append(&mut haproxy.global, global.as_ref());
+        append(&mut haproxy.defaults, defaults.as_ref());
+        append(&mut haproxy.backend, backend.as_ref());
     }
     if let Some(EnvoySnippets { cluster, route, connection_manager }) = &added.envoy {
         let envoy = place.envoy.get_or_insert_default();
@@ -193,6 +200,53 @@ fn contour() -> EffectiveSettings {
         sync_delay: Duration::from_millis(100),
         // Envoy's --concurrency: one worker for each hardware thread
         workers: 0,
+        request_body_limit: 0,
+        snippets: Snippets::default(),
+    }
+}
+
+/// HAProxy Ingress (jcmoraisjr/haproxy-ingress): `createDefaults()` in pkg/converters/ingress/defaults.go; the same values stand in its
+/// documentation (configuration/keys). Where it sets nothing, HAProxy's own default holds (Configuration Manual).
+fn haproxy_ingress() -> EffectiveSettings {
+    EffectiveSettings {
+        // timeout-connect: 5s
+        connect_timeout: Duration::from_secs(5),
+        // timeout-server: 50s
+        read_timeout: Duration::from_secs(50),
+        // HAProxy's `timeout server` is for both directions
+        send_timeout: Duration::ZERO,
+        // pool-purge-delay, HAProxy's own: 5s
+        idle_timeout: Duration::from_secs(5),
+        // timeout-keep-alive: 1m
+        client_idle_timeout: Duration::from_secs(60),
+        // `retries`, HAProxy's own: 3 after the first
+        retry_tries: 4,
+        // `retry-on`, HAProxy's own: conn-failure
+        retry_on: vec![RetryOn::ConnectFailure],
+        retry_timeout: Duration::ZERO,
+        retry_per_try_timeout: Duration::ZERO,
+        retry_non_idempotent: false,
+        // pool-max-conn, HAProxy's own: no limit
+        keepalive_connections: u32::MAX,
+        // max-reuse, HAProxy's own: no limit
+        keepalive_requests: 0,
+        keepalive_time: Duration::ZERO,
+        // tune.bufsize, HAProxy's own: 16k
+        response_header_buffer: 16 * 1024,
+        buffer_count: 0,
+        response_buffering: false,
+        request_buffering: false,
+        // backend-protocol: h1
+        backend_protocol: BackendProtocol::Http,
+        // no secure-verify-ca-secret: not verified
+        tls_verify: false,
+        tls_ca_secret: None,
+        tls_name: None,
+        // --rate-limit-update 0.5 a second
+        sync_delay: Duration::from_secs(2),
+        // nbthread: 2
+        workers: 2,
+        // proxy-body-size: unset
         request_body_limit: 0,
         snippets: Snippets::default(),
     }

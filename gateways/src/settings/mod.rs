@@ -187,6 +187,8 @@ pub struct Snippets {
     pub nginx: Option<NginxSnippets>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub envoy: Option<EnvoySnippets>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub haproxy: Option<HaproxySnippets>,
 }
 
 /// Directives put in as they are, by context.
@@ -203,6 +205,18 @@ pub struct NginxSnippets {
     pub location: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<String>,
+}
+
+/// Lines put in as they are, by section.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct HaproxySnippets {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub global: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub defaults: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
 }
 
 /// Partial resources, merged into what the agent generates (objects by key, everything else replaced).

@@ -224,7 +224,7 @@ pub struct GatewaysArgs {
 pub enum GatewaysCommand {
     /// Fetch gateways into your cache folder; nothing is installed system-wide
     Install {
-        /// Gateways to fetch; all without any
+        /// Gateways to fetch; nginx and Envoy without any
         #[arg(value_name = "NAME")]
         names: Vec<String>,
     },

@@ -50,10 +50,10 @@ pub async fn run(args: &GatewaysArgs, screen: &Arc<Screen>) -> Result<Exit, Fail
     Ok(Exit::Success)
 }
 
-/// Gateways by their names; all without any.
+/// Gateways by their names; the usual ones without any.
 pub fn kinds(names: &[String]) -> Result<Vec<GatewayKind>, Failure> {
     if names.is_empty() {
-        return Ok(GatewayKind::ALL.to_vec());
+        return Ok(GatewayKind::USUAL.to_vec());
     }
     let mut kinds = Vec::new();
     for name in names {

@@ -100,6 +100,12 @@ fn convert(record: gateways::LogRecord) -> LogRecord {
             upstream_host: access.upstream_host,
             attempts: Some(access.upstream_request_attempt_count),
         },
+        gateways::LogRecord::HaproxyAccess(access) => LogRecord::Haproxy {
+            status: access.status.map_or(-1, i32::from),
+            termination_state: access.termination_state,
+            server: access.server,
+            retries: Some(access.retries),
+        },
     }
 }
 

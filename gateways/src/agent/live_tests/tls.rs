@@ -90,8 +90,13 @@ async fn clients_speak_tls_to_a_host_with_a_certificate() {
         let answer = https(bench.https_port, "shop.test", authority.0.der().clone()).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("inside"), "{kind}: {answer}");
         assert!(https(bench.https_port, "other.test", authority.0.der().clone()).await.is_err(), "{kind} has no certificate for that name");
-        // ingress-nginx sends plain HTTP to HTTPS, Contour only where it is asked to
-        assert_eq!(bench.status("plain").await, if kind == GatewayKind::Nginx { 308 } else { 200 });
+        // ingress-nginx and HAProxy Ingress send plain HTTP to HTTPS, Contour only where it is asked to
+        let plain = match kind {
+            GatewayKind::Nginx => 308,
+            GatewayKind::Haproxy => 302,
+            GatewayKind::Envoy => 200,
+        };
+        assert_eq!(bench.status("plain").await, plain, "{kind}");
         bench.gateway.quit().await;
     }
 }

@@ -1,0 +1,69 @@
+use std::path::Path;
+
+use super::config::{CONF, Layout, render};
+use crate::{
+    GatewayKind,
+    model::{
+        build,
+        fixtures::{SHOP, objects},
+    },
+};
+
+fn conf(yaml: &str) -> String {
+    let layout = Layout { state: "/tmp/gateway".into(), http_port: 80, https_port: 443, open_files: 100_000 };
+    render(&build(GatewayKind::Haproxy, &objects(yaml)), &layout)[Path::new(CONF)].clone()
+}
+
+fn with_settings(settings: &str) -> String {
+    conf(&SHOP.replace("settings.yaml: \"\"", &format!("settings.yaml: \"{settings}\"")))
+}
+
+#[test]
+fn defaults() {
+    insta::assert_snapshot!(conf(SHOP));
+}
+
+#[test]
+fn a_service_without_endpoints_has_a_backend_without_servers() {
+    let conf = conf(&SHOP.replace("ready: true", "ready: false"));
+    assert!(conf.contains("backend shop-shop-80\n") && !conf.contains("    server "), "{conf}");
+}
+
+#[test]
+fn a_service_that_does_not_exist_is_left_out() {
+    let conf = conf(&SHOP.replace("service: { name: shop,", "service: { name: store,"));
+    assert!(!conf.contains("backend shop-"), "{conf}");
+}
+
+#[test]
+fn settings_become_directives() {
+    let conf = with_settings(
+        "{connect-timeout: 500ms, read-timeout: 1s, idle-timeout: 3s, keepalive: {requests: 8}, workers: 1, client-idle-timeout: 10s, \
+         retries: {tries: 2, on: [error, http-502]}, request-body-limit: 2m, backend-protocol: HTTPS, tls: {name: shop.internal}}",
+    );
+    for directive in [
+        "    timeout connect 500ms\n",
+        "    timeout server 1000ms\n",
+        "    timeout http-keep-alive 10000ms\n",
+        "    nbthread 1\n",
+        "    retries 1\n",
+        "    retry-on conn-failure empty-response 502\n",
+        "    http-request disable-l7-retry if { method POST PATCH LOCK }\n",
+        "req.hdr_val(content-length) gt 2097152 }",
+        " pool-purge-delay 3000ms max-reuse 8 ssl verify none sni str(shop.internal)\n",
+    ] {
+        assert!(conf.contains(directive), "{directive} is not in\n{conf}");
+    }
+}
+
+#[test]
+fn annotations_of_its_own_controller_are_read_and_those_of_others_are_not() {
+    let with = |annotation: &str| {
+        conf(&SHOP.replace(
+            "name: shop, namespace: shop, resourceVersion: \"2\"",
+            &format!("name: shop, namespace: shop, annotations: {{ {annotation} }}, resourceVersion: \"2\""),
+        ))
+    };
+    assert!(with("haproxy-ingress.github.io/backend-protocol: h1-ssl").contains(" ssl verify none\n"));
+    assert!(!with("nginx.ingress.kubernetes.io/backend-protocol: HTTPS").contains(" ssl verify none\n"));
+}

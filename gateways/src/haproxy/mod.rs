@@ -1,0 +1,11 @@
+//! HAProxy as HAProxy Ingress (jcmoraisjr/haproxy-ingress) runs it: haproxy.cfg from the model, hitless reloads, its HTTP log.
+
+mod access_log;
+mod config;
+#[cfg(test)]
+mod config_tests;
+mod process;
+
+pub use access_log::{HaproxyAccess, LOG_FORMAT};
+pub use config::{Layout, render};
+pub(crate) use process::HaproxyGateway;

@@ -1,0 +1,185 @@
+//! Running HAProxy: start, hitless reload, graceful end.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    process::{Child, Command},
+    time::{Instant, sleep, timeout},
+};
+
+use super::config::{self, CONF, Layout};
+use crate::{
+    agent::{ApplyError, Binary, Files, Gateway, GatewayError, write_atomically},
+    model::Model,
+};
+
+/// How long a new worker may take to serve, and an old one to stop accepting, before the agent gives up waiting for the proof.
+const SETTLE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(5);
+/// After loading, the master executes itself once more to wait in little memory; a signal that comes in between can be lost.
+const SIGNAL_AGAIN: Duration = Duration::from_secs(1);
+const GENERATION_CONF: &str = "generation.cfg";
+
+/// A running HAProxy in master-worker mode (or one about to be started).
+#[derive(Debug)]
+pub(crate) struct HaproxyGateway {
+    binary: Binary,
+    layout: Layout,
+    master: Option<Child>,
+    generation: u64,
+}
+
+impl HaproxyGateway {
+    pub fn new(binary: Binary, layout: Layout) -> Self {
+        Self { binary, layout, master: None, generation: 0 }
+    }
+
+    fn command(&self, conf: &Path) -> Command {
+        let mut command = self.binary.command();
+        command.arg("-f").arg(conf).arg("-f").arg(self.file(GENERATION_CONF));
+        command
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.layout.state.join(name)
+    }
+
+    fn socket(&self, generation: u64) -> PathBuf {
+        self.file(&format!("generation-{generation}.sock"))
+    }
+
+    /// Waits until the worker of this generation answers: each generation listens on a socket of its own.
+    async fn wait_for_generation(&mut self, generation: u64) -> Result<(), ApplyError> {
+        let socket = self.socket(generation);
+        let mut told = Instant::now();
+        let served = timeout(SETTLE, async {
+            loop {
+                if self.generation > 0 && told.elapsed() > SIGNAL_AGAIN {
+                    self.signal(Signal::SIGUSR2).map_err(ApplyError::Internal)?;
+                    told = Instant::now();
+                }
+                if ask(&socket).await.is_ok_and(|answer| answer.starts_with("HTTP/1.") && answer.contains(" 200 ")) {
+                    return Ok(());
+                }
+                if let Some(status) = self.master.as_mut().and_then(|master| master.try_wait().ok().flatten()) {
+                    return Err(ApplyError::Internal(format!("HAProxy ended with {status}")));
+                }
+                sleep(POLL).await;
+            }
+        });
+        served.await.unwrap_or_else(|_| Err(ApplyError::Internal(format!("HAProxy's worker did not serve within {SETTLE:?}"))))
+    }
+
+    /// Waits until the worker of the generation before accepts no more. Told to stop (SIGUSR1 from the master), it closes all its
+    /// listeners in one go, the one on its own socket among them.
+    async fn wait_for_retirement(&self, generation: u64) {
+        let socket = self.socket(generation);
+        // Running into the limit is no error: HAProxy itself has taken the new configuration.
+        let _ = timeout(SETTLE, async {
+            while UnixStream::connect(&socket).await.is_ok() {
+                sleep(POLL).await;
+            }
+        })
+        .await;
+        // HAProxy leaves the file of a closed socket behind.
+        let _ = std::fs::remove_file(&socket);
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), String> {
+        let Some(pid) = self.master.as_ref().and_then(Child::id) else { return Ok(()) };
+        let pid = i32::try_from(pid).map_err(|error| error.to_string())?;
+        kill(Pid::from_raw(pid), signal).map_err(|errno| format!("cannot send {signal} to HAProxy: {errno}"))
+    }
+}
+
+/// One HTTP/1.0 request over a Unix socket.
+async fn ask(socket: &Path) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect(socket).await?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+#[async_trait]
+impl Gateway for HaproxyGateway {
+    fn render(&self, model: &Model) -> Files {
+        config::render(model, &self.layout)
+    }
+
+    async fn apply(&mut self, _model: &Model, files: &Files) -> Result<(), ApplyError> {
+        let generation = self.generation + 1;
+        let candidate = self.file("candidate.cfg");
+        for (name, content) in files {
+            let path = if name.as_os_str() == CONF { candidate.clone() } else { self.layout.state.join(name) };
+            write_atomically(&path, content).map_err(ApplyError::Internal)?;
+        }
+        // Not logged: no line about it can be taken for one about a request.
+        let own = format!(
+            "frontend _generation\n    mode http\n    no log\n    timeout client 5s\n    bind unix@{}\n    http-request return status 200\n",
+            self.socket(generation).display()
+        );
+        write_atomically(&self.file(GENERATION_CONF), &own).map_err(ApplyError::Internal)?;
+        let test = self.command(&candidate).arg("-c").stdin(Stdio::null()).output().await;
+        let test = test.map_err(|error| ApplyError::Internal(format!("cannot run {}: {error}", self.binary.path.display())))?;
+        if !test.status.success() {
+            return Err(ApplyError::Rejected(rejection(&String::from_utf8_lossy(&test.stderr))));
+        }
+        let conf = self.file(CONF);
+        std::fs::rename(&candidate, &conf)
+            .map_err(|error| ApplyError::Internal(format!("cannot rename {}: {error}", candidate.display())))?;
+        if self.master.is_some() {
+            // The master reads its files again and starts a worker, which takes the sockets over from the old one (management guide,
+            // "Starting HAProxy", master-worker mode).
+            self.signal(Signal::SIGUSR2).map_err(ApplyError::Internal)?;
+        } else {
+            self.master = Some(self.binary.spawn(self.command(&conf).arg("-W"))?);
+        }
+        self.wait_for_generation(generation).await?;
+        if self.generation > 0 {
+            self.wait_for_retirement(self.generation).await;
+        }
+        self.generation = generation;
+        Ok(())
+    }
+
+    async fn ended(&mut self) -> GatewayError {
+        match &mut self.master {
+            Some(master) => GatewayError::from_exit(master.wait().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// SIGUSR1: workers finish their requests, then all end.
+    async fn quit(&mut self) {
+        loop {
+            // It may be gone already.
+            let _ = self.signal(Signal::SIGUSR1);
+            let Some(master) = &mut self.master else { return };
+            if timeout(SIGNAL_AGAIN, master.wait()).await.is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+/// What `haproxy -c` found wrong, without the closing verdicts.
+fn rejection(output: &str) -> String {
+    let alerts: Vec<&str> = output
+        .lines()
+        .filter(|line| line.contains("[ALERT]") && !line.contains("Error(s) found") && !line.contains("Fatal errors found"))
+        .filter_map(|line| line.split_once(" : ").map(|(_, message)| message.trim()))
+        .collect();
+    if alerts.is_empty() { output.trim().to_owned() } else { alerts.join("; ") }
+}
