@@ -2,6 +2,8 @@
 //! and with its fix left out (must never be proven). The second and third are what makes the first worth something: an
 //! expectation that holds without the fault, or a control that cannot fail, shows here.
 
+#![allow(clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking, and says on standard error why it is skipped")]
+
 use std::process::{Command, ExitCode};
 
 use gatelab_tests::Home;

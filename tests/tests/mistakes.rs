@@ -1,6 +1,8 @@
 //! What a person gets who mistypes, or whose machine lacks something: a clear error, what to do, the documented exit
 //! code, and nothing left over.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking, and says on standard error why it is skipped")]
+
 use std::process::Output;
 
 use gatelab_tests::Home;

@@ -4,6 +4,8 @@
 //! A file of its own, with one test: it makes itself the parent of all orphans, so that every process left by a killed
 //! harness is its descendant.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking, and says on standard error why it is skipped")]
+
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
