@@ -224,7 +224,7 @@ mod tests {
         let told = std::sync::Mutex::new(Vec::new());
         cluster.create(3, Some("image:1"), Duration::from_secs(60), &|step| told.lock().unwrap().push(step)).await.unwrap();
         assert_eq!(*told.lock().unwrap(), ["kind: preparing nodes"]);
-        assert_eq!(running(&tools).await.unwrap(), [cluster.name.clone()]);
+        assert_eq!(running(&tools).await.unwrap(), std::slice::from_ref(&cluster.name));
         cluster.delete().await.unwrap();
         assert!(!cluster.folder.exists());
         let log = fs::read_to_string(root.path().join("log")).unwrap();

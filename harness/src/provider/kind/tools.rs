@@ -69,7 +69,12 @@ impl Tools {
         };
         let mut down = None;
         for engine in wanted {
-            let Some(program) = around.program(engine) else { continue };
+            let Some(program) = around.program(engine) else {
+                if around.engine.is_some() {
+                    down = Some(KindError::EngineDown { engine: engine.to_owned(), detail: "it is not on PATH".into() });
+                }
+                continue;
+            };
             let tools = Tools {
                 kind: kind.clone(),
                 engine: engine.to_owned(),
@@ -178,6 +183,8 @@ mod tests {
         assert!(error.hint().unwrap().contains("build.sh"));
         program(&root.path().join("cache/kind-node-image/bin"), "kind", "exit 0");
         assert!(matches!(Tools::find(&around).await, Err(KindError::NoEngine)));
+        let asked_for = Surroundings { engine: Some("docker".into()), ..around.clone() };
+        assert!(matches!(Tools::find(&asked_for).await, Err(KindError::EngineDown { detail, .. }) if detail.contains("PATH")));
         let given = Surroundings { kind: Some("/no/such/kind".into()), ..around };
         assert!(matches!(Tools::find(&given).await, Err(KindError::NoKind { searched }) if searched.contains("/no/such/kind")));
     }
