@@ -89,7 +89,9 @@ impl Kubernetes {
 
     /// Bounds a request and says what was tried when it fails.
     pub async fn bounded<T>(
-        &self, action: impl Into<String>, request: impl Future<Output = Result<T, kube::Error>>,
+        &self,
+        action: impl Into<String>,
+        request: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, KubernetesError> {
         let action = action.into();
         match tokio::time::timeout(REQUEST_TIMEOUT, request).await {

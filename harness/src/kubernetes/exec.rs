@@ -64,9 +64,8 @@ impl Kubernetes {
         };
         let api: Api<Pod> = Api::namespaced(self.client().clone(), &target.namespace);
         let shown = command.join(" ");
-        let mut process = self
-            .bounded(format!("running `{shown}` in {target}"), api.exec(&target.pod, command.iter().copied(), &params))
-            .await?;
+        let mut process =
+            self.bounded(format!("running `{shown}` in {target}"), api.exec(&target.pod, command.iter().copied(), &params)).await?;
         let lost = || KubernetesError::Exec { command: shown.clone(), pod: target.to_string(), detail: "no streams were attached".into() };
         let stdin = process.stdin().ok_or_else(lost)?;
         let stdout: Box<dyn tokio::io::AsyncRead + Send + Unpin> = Box::new(process.stdout().ok_or_else(lost)?);

@@ -118,7 +118,11 @@ impl Kubernetes {
 
     /// All objects of a kind, in one namespace or, with `None`, everywhere. Each has its `apiVersion` and `kind`.
     pub async fn list(
-        &self, api_version: &str, kind_name: &str, namespace: Option<&str>, labels: Option<&str>,
+        &self,
+        api_version: &str,
+        kind_name: &str,
+        namespace: Option<&str>,
+        labels: Option<&str>,
     ) -> Result<Vec<Value>, KubernetesError> {
         let kind = self.kind(kind_name, api_version, kind_name).await?;
         let api = self.api(&kind, namespace);

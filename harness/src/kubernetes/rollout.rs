@@ -10,8 +10,7 @@ pub fn deployment_pending(deployment: &Value) -> Option<String> {
         return Some(format!("Deployment {name}: its latest change has not been taken up"));
     }
     let wanted = deployment.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
-    let (updated, total, available) =
-        (number("/status/updatedReplicas"), number("/status/replicas"), number("/status/availableReplicas"));
+    let (updated, total, available) = (number("/status/updatedReplicas"), number("/status/replicas"), number("/status/availableReplicas"));
     if updated < wanted {
         return Some(format!("Deployment {name}: {updated} of {wanted} pods are of the new template"));
     }
