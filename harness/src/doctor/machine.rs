@@ -9,6 +9,7 @@ use nix::sys::statvfs::statvfs;
 
 use super::check::Check;
 use super::namespaces::{self, Feature};
+use crate::provider::kind;
 
 /// A fetched gateway takes up to about this much in the cache (Envoy's binary is the largest).
 const CACHE_NEED: u64 = 500 << 20;
@@ -140,8 +141,17 @@ fn tools() -> Vec<Check> {
         version("kubectl", "kubectl", &["version", "--client"], "only needed to look at a lab by hand"),
         version("docker", "docker", &["--version"], "only needed for `--cluster kind`, where Podman does as well"),
         version("podman", "podman", &["--version"], "only needed for `--cluster kind` without Docker"),
-        version("kind", "kind", &["--version"], "only needed for `--cluster kind`"),
+        kind(),
     ]
+}
+
+/// Where `--cluster kind` looks for it, too.
+fn kind() -> Check {
+    let path = kind::provider::surroundings().and_then(|around| kind::tools::find_kind(&around)).ok();
+    match path.and_then(|path| Some((first_line(path.to_str()?, &["--version"])?, path))) {
+        Some((line, path)) => Check::ok("kind", format!("{line} at {}", path.display())),
+        None => Check::optional("kind", "not found", "only needed for `--cluster kind`; kind-config/node-image/build.sh builds it, too"),
+    }
 }
 
 fn first_line(program: &str, arguments: &[&str]) -> Option<String> {

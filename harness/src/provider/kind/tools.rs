@@ -120,7 +120,11 @@ impl Tools {
     }
 }
 
-fn find_kind(around: &Surroundings) -> Result<PathBuf, KindError> {
+/// The kind that was named, else the one on PATH, else the one that was built here.
+///
+/// # Errors
+/// When there is none.
+pub fn find_kind(around: &Surroundings) -> Result<PathBuf, KindError> {
     let built = around.cache.join("kind-node-image/bin/kind");
     let candidates = match &around.kind {
         Some(given) => vec![given.clone()],
