@@ -18,7 +18,7 @@ pub enum ContainerCommand {
 }
 
 /// The command, when it is one for containers; people's commands stay with the caller.
-pub fn of(command: Command) -> Result<ContainerCommand, Command> {
+pub fn of(command: Command) -> Result<ContainerCommand, Box<Command>> {
     Ok(match command {
         Command::Backend(args) => ContainerCommand::Backend(args),
         Command::GatewayAgent(args) => ContainerCommand::GatewayAgent(args),
@@ -26,7 +26,7 @@ pub fn of(command: Command) -> Result<ContainerCommand, Command> {
         Command::Probe(args) => ContainerCommand::Probe(args),
         Command::ClusterDns(args) => ContainerCommand::ClusterDns(args),
         Command::Redirect(args) => ContainerCommand::Redirect(args),
-        other => return Err(other),
+        other => return Err(Box::new(other)),
     })
 }
 

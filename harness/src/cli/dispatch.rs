@@ -17,7 +17,7 @@ pub fn main() -> ExitCode {
     let screen = Arc::new(Screen::new(cli.global.quiet));
     let people = match container::of(cli.command) {
         Ok(command) => return container::run(command, &screen),
-        Err(command) => command,
+        Err(command) => *command,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

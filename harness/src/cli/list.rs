@@ -28,7 +28,7 @@ pub fn run(args: &ListArgs, global: &Global, screen: &Screen) -> Result<Exit, Fa
         table.set_header(["scenario", "level", "gateways", "title"]);
         for entry in found.catalogue.entries() {
             let scenario = &entry.scenario;
-            let level = serde_json::to_value(&scenario.level).ok().and_then(|level| level.as_str().map(str::to_owned)).unwrap_or_default();
+            let level = serde_json::to_value(scenario.level).ok().and_then(|level| level.as_str().map(str::to_owned)).unwrap_or_default();
             table.add_row([scenario.id.value.clone(), level, scenario.gateways().join(", "), scenario.title.value.clone()]);
         }
         screen.data(&table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n"));

@@ -89,7 +89,7 @@ fn space() -> Vec<Check> {
 fn writable(name: &str, folder: &Path, need: u64) -> Check {
     let existed = folder.exists();
     let trial = std::fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder).map(drop));
-    let free = statvfs(folder).map(|stat| stat.blocks_available() as u64 * stat.fragment_size() as u64);
+    let free = statvfs(folder).map(|stat| stat.blocks_available() * stat.fragment_size());
     if !existed {
         let _ = std::fs::remove_dir(folder);
     }

@@ -87,7 +87,7 @@ impl HopTest<'_> {
         let (to_service, to_pods, from_neighbour) = tokio::join!(
             to_service,
             join_all(endpoints.iter().map(|endpoint| async { self.connect(pod, &endpoint.address()).await })),
-            self.from_neighbour(&endpoints)
+            self.neighbours_trials(&endpoints)
         );
 
         let all_pods_fail = !to_pods.is_empty() && to_pods.iter().all(|trial| !trial.worked);
@@ -117,7 +117,7 @@ impl HopTest<'_> {
     }
 
     /// The same endpoints from a pod of the application's own namespace: tells a policy from a dead port.
-    async fn from_neighbour(&self, endpoints: &[&Endpoint]) -> Option<(String, Vec<(String, Trial)>)> {
+    async fn neighbours_trials(&self, endpoints: &[&Endpoint]) -> Option<(String, Vec<(String, Trial)>)> {
         let pods: Vec<&Value> = app_pods(self.snapshot, self.namespace).collect();
         let of_endpoint = |pod: &Value| endpoints.iter().any(|endpoint| endpoint.pod.as_deref() == pod["metadata"]["name"].as_str());
         let pod = pods.iter().find(|pod| !of_endpoint(pod)).or(pods.first())?;

@@ -28,6 +28,7 @@ impl From<Duration> for Micros {
 }
 
 /// One line of the probe's output.
+#[allow(clippy::large_enum_variant, reason = "nearly every line is a record, so a box would save nothing")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Line {

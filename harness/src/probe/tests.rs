@@ -133,7 +133,7 @@ async fn reset_close_garbage_and_truncation_are_told_apart() {
     let garbage = listen(|mut stream| async move {
         read_head(&mut stream).await;
         stream.write_all(b"\x15\x03\x01\x00\x02\x02\x16 what is this\r\n\r\n").await.unwrap();
-        stream.read(&mut [0]).await.ok();
+        stream.read_exact(&mut [0]).await.ok();
     });
     let truncates = listen(|mut stream| async move {
         read_head(&mut stream).await;
