@@ -9,6 +9,7 @@ pub enum GatewayKind {
     Nginx,
     Envoy,
     Haproxy,
+    Traefik,
 }
 
 /// A name that is no gateway of the lab's.
@@ -21,7 +22,7 @@ pub struct UnknownGateway {
 
 impl GatewayKind {
     /// Every gateway, in the order in which reports list them.
-    pub const ALL: [Self; 3] = [Self::Nginx, Self::Envoy, Self::Haproxy];
+    pub const ALL: [Self; 4] = [Self::Nginx, Self::Envoy, Self::Haproxy, Self::Traefik];
 
     /// Those that are meant when none is named. The others are fetched only for who asks for them.
     pub const USUAL: [Self; 2] = [Self::Nginx, Self::Envoy];
@@ -32,6 +33,16 @@ impl GatewayKind {
             Self::Nginx => "nginx",
             Self::Envoy => "envoy",
             Self::Haproxy => "haproxy",
+            Self::Traefik => "traefik",
+        }
+    }
+
+    /// `spec.controller` of the IngressClass: Traefik follows the API by itself and looks for its own (providerName in
+    /// pkg/provider/kubernetes/ingress), for the others it is the agent's.
+    pub const fn controller(self) -> &'static str {
+        match self {
+            Self::Nginx | Self::Envoy | Self::Haproxy => "gatelab.dev/gateway-agent",
+            Self::Traefik => "traefik.io/ingress-controller",
         }
     }
 
@@ -41,6 +52,7 @@ impl GatewayKind {
             Self::Nginx => "ingress-nginx",
             Self::Envoy => "Contour",
             Self::Haproxy => "HAProxy Ingress",
+            Self::Traefik => "Traefik's Helm chart",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Real gateways: find or fetch the binary, turn settings into its own configuration, run it as an ingress controller, read its logs.
 //!
-//! One folder a gateway (`nginx`, `envoy`, `haproxy`); what they share is the vocabulary of [`Settings`], the pure [`model`] of what is to be
+//! One folder a gateway (`nginx`, `envoy`, `haproxy`, `traefik`); what they share is the vocabulary of [`Settings`], the pure [`model`] of what is to be
 //! routed where, and the [`agent`] that follows the Kubernetes API.
 
 pub mod agent;
@@ -14,6 +14,7 @@ pub mod model;
 pub mod nginx;
 pub mod settings;
 pub mod sidecar;
+pub mod traefik;
 
 pub use fetch::{FetchError, GatewayBuild, Origin, Progress};
 pub use kind::{GatewayKind, UnknownGateway};

@@ -7,6 +7,7 @@ use crate::{
     envoy::EnvoyAccess,
     haproxy::HaproxyAccess,
     nginx::{NginxAccess, NginxError},
+    traefik::{TraefikAccess, TraefikMessage},
 };
 
 /// One line of a gateway's own log.
@@ -19,6 +20,8 @@ pub enum LogRecord {
     NginxError(NginxError),
     EnvoyAccess(EnvoyAccess),
     HaproxyAccess(HaproxyAccess),
+    TraefikAccess(TraefikAccess),
+    TraefikMessage(TraefikMessage),
 }
 
 impl LogRecord {
@@ -28,9 +31,10 @@ impl LogRecord {
     pub fn request_id(&self) -> Option<&str> {
         match self {
             Self::NginxAccess(access) => access.request_id.as_deref(),
-            Self::NginxError(_) => None,
+            Self::NginxError(_) | Self::TraefikMessage(_) => None,
             Self::EnvoyAccess(access) => access.request_id.as_deref(),
             Self::HaproxyAccess(access) => access.request_id.as_deref(),
+            Self::TraefikAccess(access) => access.request_id.as_deref(),
         }
     }
 }
@@ -51,6 +55,9 @@ pub fn parse_line(gateway: GatewayKind, line: &str) -> Option<LogRecord> {
         }
         GatewayKind::Envoy => EnvoyAccess::parse(line).map(LogRecord::EnvoyAccess),
         GatewayKind::Haproxy => HaproxyAccess::parse(line).map(LogRecord::HaproxyAccess),
+        GatewayKind::Traefik => {
+            TraefikAccess::parse(line).map(LogRecord::TraefikAccess).or_else(|| TraefikMessage::parse(line).map(LogRecord::TraefikMessage))
+        }
     }
 }
 

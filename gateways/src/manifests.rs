@@ -14,8 +14,6 @@ pub const SETTINGS_CONFIG_MAP: &str = "gateway-settings";
 pub const SETTINGS_KEY: &str = "settings.yaml";
 /// IngressClass that Ingresses name; it is also the cluster's default class.
 pub const INGRESS_CLASS: &str = "gateway";
-/// `spec.controller` of the [`INGRESS_CLASS`].
-pub(crate) const CONTROLLER: &str = "gatelab.dev/gateway-agent";
 /// Name of Deployment, Service, ServiceAccount and roles.
 const NAME: &str = "gateway";
 
@@ -48,14 +46,14 @@ pub fn manifests(kind: GatewayKind, install: &GatewayInstall) -> Vec<Value> {
         json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": in_namespace(NAME) }),
     ];
     if install.rbac {
-        objects.extend(roles());
+        objects.extend(roles(kind));
     }
     objects.extend([
         json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": in_namespace(SETTINGS_CONFIG_MAP),
             "data": { SETTINGS_KEY: install.settings } }),
         json!({ "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass",
             "metadata": { "name": INGRESS_CLASS, "annotations": { "ingressclass.kubernetes.io/is-default-class": "true" } },
-            "spec": { "controller": CONTROLLER } }),
+            "spec": { "controller": kind.controller() } }),
         json!({ "apiVersion": "v1", "kind": "Service", "metadata": in_namespace(NAME),
             "spec": { "type": "LoadBalancer", "selector": pod_labels(kind), "ports": [
                 { "name": "http", "port": 80, "targetPort": "http", "protocol": "TCP" },
@@ -70,18 +68,24 @@ fn in_namespace(name: &str) -> Value {
     json!({ "name": name, "namespace": GATEWAY_NAMESPACE })
 }
 
-/// What the agent reads, and the Events that it writes; nothing else.
-fn roles() -> [Value; 4] {
+/// What the agent reads, and the Events that it writes; what Traefik's own provider reads besides (its documentation, Kubernetes
+/// Ingress, "Configuring Kubernetes"); nothing else.
+fn roles(kind: GatewayKind) -> [Value; 4] {
     let subject = json!([{ "kind": "ServiceAccount", "name": NAME, "namespace": GATEWAY_NAMESPACE }]);
     let read = ["get", "list", "watch"];
     let group = "rbac.authorization.k8s.io";
+    let mut rules = vec![
+        json!({ "apiGroups": [""], "resources": ["services", "secrets"], "verbs": read }),
+        json!({ "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read }),
+        json!({ "apiGroups": ["networking.k8s.io"], "resources": ["ingresses", "ingressclasses"], "verbs": read }),
+        json!({ "apiGroups": [""], "resources": ["events"], "verbs": ["create"] }),
+    ];
+    if kind == GatewayKind::Traefik {
+        rules.push(json!({ "apiGroups": [""], "resources": ["nodes"], "verbs": read }));
+        rules.push(json!({ "apiGroups": ["networking.k8s.io"], "resources": ["ingresses/status"], "verbs": ["update"] }));
+    }
     [
-        json!({ "apiVersion": format!("{group}/v1"), "kind": "ClusterRole", "metadata": { "name": NAME }, "rules": [
-            { "apiGroups": [""], "resources": ["services", "secrets"], "verbs": read },
-            { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read },
-            { "apiGroups": ["networking.k8s.io"], "resources": ["ingresses", "ingressclasses"], "verbs": read },
-            { "apiGroups": [""], "resources": ["events"], "verbs": ["create"] },
-        ] }),
+        json!({ "apiVersion": format!("{group}/v1"), "kind": "ClusterRole", "metadata": { "name": NAME }, "rules": rules }),
         json!({ "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": { "name": NAME },
             "roleRef": { "apiGroup": group, "kind": "ClusterRole", "name": NAME }, "subjects": subject }),
         json!({ "apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": in_namespace(NAME), "rules": [
@@ -160,6 +164,14 @@ mod tests {
         let kinds: Vec<String> =
             manifests(GatewayKind::Envoy, &install(false)).iter().filter_map(|object| Some(object["kind"].as_str()?.to_owned())).collect();
         assert_eq!(kinds, ["Namespace", "ServiceAccount", "ConfigMap", "IngressClass", "Service", "Deployment"]);
+    }
+
+    #[test]
+    fn traefik_may_read_what_its_provider_lists() {
+        let text = |kind| serde_json::to_string(&manifests(kind, &install(true))).unwrap();
+        assert!(text(GatewayKind::Traefik).contains("ingresses/status") && text(GatewayKind::Traefik).contains("nodes"));
+        assert!(text(GatewayKind::Traefik).contains("traefik.io/ingress-controller"));
+        assert!(!text(GatewayKind::Nginx).contains("ingresses/status"));
     }
 
     #[test]

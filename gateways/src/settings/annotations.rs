@@ -34,13 +34,18 @@ pub fn ingress_overrides(kind: GatewayKind, annotations: &Annotations) -> (Setti
         let outcome = match kind {
             GatewayKind::Nginx => annotation.strip_prefix(INGRESS_NGINX).map(|key| ingress_nginx(&mut settings, key, value)),
             GatewayKind::Envoy => annotation.strip_prefix(CONTOUR).map(|key| contour(&mut settings, key, value)),
+            // Traefik reads annotations by itself; on Ingresses they are about routers
+            GatewayKind::Traefik => None,
             GatewayKind::Haproxy => annotation.strip_prefix(HAPROXY_INGRESS).map(|key| haproxy_ingress(&mut settings, key, value)),
         };
         if let Some(Err(mistake)) = outcome {
             problems.push(AnnotationProblem { annotation: annotation.clone(), mistake });
         }
     }
-    own(&mut settings, annotations, &mut problems);
+    // Traefik knows nothing of the lab
+    if kind != GatewayKind::Traefik {
+        own(&mut settings, annotations, &mut problems);
+    }
     (settings, problems)
 }
 
@@ -63,6 +68,17 @@ pub fn service_overrides(
             }
         }
     }
+    if kind == GatewayKind::Traefik {
+        // Read to know what Traefik does, not to tell it (buildService in pkg/provider/kubernetes/ingress)
+        let https = port == 443 || port_name.is_some_and(|name| name.starts_with("https"));
+        settings.backend_protocol = match annotations.get("traefik.ingress.kubernetes.io/service.serversscheme").map(String::as_str) {
+            Some("https") => Some(BackendProtocol::Https),
+            Some("h2c") => Some(BackendProtocol::H2c),
+            Some(_) => Some(BackendProtocol::Http),
+            None => https.then_some(BackendProtocol::Https),
+        };
+        return (settings, problems);
+    }
     if kind == GatewayKind::Haproxy {
         for (annotation, value) in annotations {
             if let Some(Err(mistake)) = annotation.strip_prefix(HAPROXY_INGRESS).map(|key| haproxy_ingress(&mut settings, key, value)) {
@@ -84,6 +100,7 @@ pub fn redirects_to_https(kind: GatewayKind, annotations: &Annotations, has_cert
                 || (has_certificate && !says("nginx.ingress.kubernetes.io/ssl-redirect", "false"))
         }
         GatewayKind::Envoy => says("ingress.kubernetes.io/force-ssl-redirect", "true"),
+        GatewayKind::Traefik => false,
         // ssl-redirect: "true" unless switched off, for hosts with a certificate
         GatewayKind::Haproxy => has_certificate && !says("haproxy-ingress.github.io/ssl-redirect", "false"),
     }
@@ -322,7 +339,7 @@ mod tests {
     #[test]
     fn the_labs_own_annotations_take_the_whole_vocabulary() {
         let given = annotations(&[("gatelab.dev/connect-timeout", "250ms"), ("gatelab.dev/retries", "{tries: 1, on: [error]}")]);
-        for kind in GatewayKind::ALL {
+        for kind in [GatewayKind::Nginx, GatewayKind::Envoy, GatewayKind::Haproxy] {
             let (settings, problems) = ingress_overrides(kind, &given);
             assert_eq!(problems, []);
             assert_eq!(settings.connect_timeout, Some(Duration::from_millis(250)));

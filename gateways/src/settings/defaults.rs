@@ -12,6 +12,7 @@ impl EffectiveSettings {
             GatewayKind::Nginx => ingress_nginx(),
             GatewayKind::Envoy => contour(),
             GatewayKind::Haproxy => haproxy_ingress(),
+            GatewayKind::Traefik => traefik(),
         }
     }
 
@@ -247,6 +248,45 @@ fn haproxy_ingress() -> EffectiveSettings {
         // nbthread: 2
         workers: 2,
         // proxy-body-size: unset
+        request_body_limit: 0,
+        snippets: Snippets::default(),
+    }
+}
+
+/// Traefik's own defaults, which its Helm chart leaves as they are (reference, "Install configuration"; pkg/config/static).
+fn traefik() -> EffectiveSettings {
+    EffectiveSettings {
+        // serversTransport.forwardingTimeouts.dialTimeout: 30s
+        connect_timeout: Duration::from_secs(30),
+        // serversTransport.forwardingTimeouts.responseHeaderTimeout: 0, no limit
+        read_timeout: Duration::ZERO,
+        send_timeout: Duration::ZERO,
+        // serversTransport.forwardingTimeouts.idleConnTimeout: 90s
+        idle_timeout: Duration::from_secs(90),
+        // respondingTimeouts.idleTimeout: 180s
+        client_idle_timeout: Duration::from_secs(180),
+        // no retry middleware
+        retry_tries: 1,
+        retry_on: Vec::new(),
+        retry_timeout: Duration::ZERO,
+        retry_per_try_timeout: Duration::ZERO,
+        retry_non_idempotent: false,
+        // serversTransport.maxIdleConnsPerHost: 200
+        keepalive_connections: 200,
+        keepalive_requests: 0,
+        keepalive_time: Duration::ZERO,
+        response_header_buffer: 0,
+        buffer_count: 0,
+        response_buffering: false,
+        request_buffering: false,
+        backend_protocol: BackendProtocol::Http,
+        // serversTransport.insecureSkipVerify: false
+        tls_verify: true,
+        tls_ca_secret: None,
+        tls_name: None,
+        // providers.providersThrottleDuration: 2s
+        sync_delay: Duration::from_secs(2),
+        workers: 0,
         request_body_limit: 0,
         snippets: Snippets::default(),
     }

@@ -106,6 +106,8 @@ fn convert(record: gateways::LogRecord) -> LogRecord {
             server: access.server,
             retries: Some(access.retries),
         },
+        gateways::LogRecord::TraefikAccess(access) => LogRecord::Traefik { status: Some(access.status), error: None },
+        gateways::LogRecord::TraefikMessage(message) => LogRecord::Traefik { status: None, error: message.error },
     }
 }
 

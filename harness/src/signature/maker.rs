@@ -46,6 +46,13 @@ fn upstream_status(record: &Record, observations: &Observations) -> Option<u16> 
             upstream_status.last().copied().flatten().filter(|_| upstream_answered.last() == Some(&true))
         }
         LogRecord::Envoy { status, response_code_details, .. } if response_code_details == "via_upstream" => Some(*status),
+        // The second letter is the phase in which the session ended: D, L and - come behind the server's header, all others before it
+        // (HAProxy's Configuration Manual, 8.5).
+        LogRecord::Haproxy { status, termination_state, server: Some(_), .. }
+            if matches!(termination_state.as_bytes().get(1), Some(b'D' | b'L' | b'-')) =>
+        {
+            u16::try_from(*status).ok()
+        }
         _ => None,
     })
 }

@@ -1,0 +1,74 @@
+//! Settings to Traefik's static configuration, as command-line arguments (Traefik's reference, "Install configuration").
+
+use std::time::Duration;
+
+use crate::EffectiveSettings;
+
+/// Where Traefik listens.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    pub http_port: u16,
+    pub https_port: u16,
+    /// Port of Traefik's API on the pod's loopback.
+    pub api_port: u16,
+}
+
+fn time(duration: Duration) -> String {
+    format!("{}ms", duration.as_millis())
+}
+
+pub(super) fn arguments(settings: &EffectiveSettings, layout: &Layout) -> Vec<String> {
+    let timeouts = "--serversTransport.forwardingTimeouts";
+    let mut arguments = vec![
+        "--global.checkNewVersion=false".to_owned(),
+        "--global.sendAnonymousUsage=false".to_owned(),
+        "--providers.kubernetesIngress=true".to_owned(),
+        format!("--providers.providersThrottleDuration={}", time(settings.sync_delay)),
+        format!("--entryPoints.web.address=:{}", layout.http_port),
+        format!("--entryPoints.websecure.address=:{}", layout.https_port),
+        "--entryPoints.websecure.http.tls=true".to_owned(),
+        format!("--entryPoints.traefik.address=127.0.0.1:{}", layout.api_port),
+        "--api.insecure=true".to_owned(),
+        "--api.dashboard=false".to_owned(),
+        "--ping=true".to_owned(),
+        "--log.level=DEBUG".to_owned(),
+        "--log.format=json".to_owned(),
+        "--accessLog=true".to_owned(),
+        "--accessLog.format=json".to_owned(),
+        "--accessLog.fields.defaultMode=keep".to_owned(),
+        "--accessLog.fields.headers.names.X-Request-Id=keep".to_owned(),
+        format!("{timeouts}.dialTimeout={}", time(settings.connect_timeout)),
+        format!("{timeouts}.responseHeaderTimeout={}", time(settings.read_timeout)),
+        format!("{timeouts}.idleConnTimeout={}", time(settings.idle_timeout)),
+        // Go's transport: a negative number keeps no idle connection
+        format!(
+            "--serversTransport.maxIdleConnsPerHost={}",
+            if settings.keepalive_connections == 0 { -1 } else { i64::from(settings.keepalive_connections) }
+        ),
+        format!("--serversTransport.insecureSkipVerify={}", !settings.tls_verify),
+    ];
+    for entry_point in ["web", "websecure"] {
+        let timeout = time(settings.client_idle_timeout);
+        arguments.push(format!("--entryPoints.{entry_point}.transport.respondingTimeouts.idleTimeout={timeout}"));
+    }
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{GatewayKind, Settings};
+
+    #[test]
+    fn settings_become_arguments() {
+        let layout = Layout { http_port: 80, https_port: 443, api_port: 9901 };
+        let settings = Settings::from_yaml("{connect-timeout: 500ms, read-timeout: 1s, idle-timeout: 3s, tls: {verify: false}}").unwrap();
+        let text = |settings: &EffectiveSettings| arguments(settings, &layout).join("\n");
+        let defaults = EffectiveSettings::defaults(GatewayKind::Traefik);
+        insta::assert_snapshot!(text(&defaults));
+        let own = text(&defaults.overlaid(&settings));
+        for argument in ["dialTimeout=500ms", "responseHeaderTimeout=1000ms", "idleConnTimeout=3000ms", "insecureSkipVerify=true"] {
+            assert!(own.contains(argument), "{argument} is not in\n{own}");
+        }
+    }
+}

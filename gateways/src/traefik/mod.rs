@@ -1,0 +1,13 @@
+//! Traefik with its own Kubernetes provider: it follows the cluster's API by itself, as it does anywhere.
+//!
+//! The agent writes no configuration for it. It starts Traefik with static arguments made from the settings (the configuration that
+//! Traefik cannot change while it runs), and answers `status` by comparing what Traefik's own API says that it routes with the objects.
+
+mod arguments;
+mod log;
+mod process;
+mod routing;
+
+pub use arguments::Layout;
+pub use log::{TraefikAccess, TraefikMessage};
+pub(crate) use process::TraefikGateway;

@@ -1,0 +1,116 @@
+//! What Traefik says that it routes (`/api/rawdata`), held against what the objects ask for.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::{
+    model::{HostName, Model, Target},
+    settings::BackendProtocol,
+};
+
+/// What is not yet, or no longer, as the objects say; `None` when all is.
+pub(super) fn difference(model: &Model, raw: &Value) -> Option<String> {
+    let routers: Vec<&Value> = of_kubernetes(raw, "routers").map(|(_, router)| router).collect();
+    let services: Vec<(&str, &Value)> = of_kubernetes(raw, "services").collect();
+    let mut wanted = BTreeSet::new();
+    for host in &model.hosts {
+        for route in &host.routes {
+            let Target::Backend(name) = &route.target else { continue };
+            let Some(backend) = model.backends.get(name) else { continue };
+            let scheme = match route.settings.backend_protocol {
+                BackendProtocol::Http => "http",
+                BackendProtocol::Https | BackendProtocol::Grpcs => "https",
+                BackendProtocol::H2c | BackendProtocol::Grpc => "h2c",
+            };
+            let expected: BTreeSet<String> = backend.endpoints.iter().map(|endpoint| format!("{scheme}://{endpoint}")).collect();
+            let actual = services.iter().find(|(service, _)| service == name).map(|(_, service)| servers(service)).unwrap_or_default();
+            if actual != expected {
+                return Some(format!("Traefik sends {name} to {actual:?} and not to {expected:?}"));
+            }
+            if expected.is_empty() {
+                continue;
+            }
+            wanted.insert(name.as_str());
+            let fits = |router: &&Value| {
+                let rule = router["rule"].as_str().unwrap_or_default();
+                let host = match &host.name {
+                    HostName::Exact(name) => ['"', '`'].iter().any(|quote| rule.contains(&format!("Host({quote}{name}{quote})"))),
+                    HostName::Wildcard(rest) => rule.contains(&rest.replace('.', "\\.")) || rule.contains(rest.as_str()),
+                    HostName::Any => !rule.contains("Host"),
+                };
+                host && router["service"] == name.as_str() && (route.path == "/" || rule.contains(route.path.as_str()))
+            };
+            if !routers.iter().any(fits) {
+                return Some(format!("Traefik has no router to {name} for {:?} {}", host.name, route.path));
+            }
+        }
+    }
+    let stale = routers
+        .iter()
+        .filter_map(|router| router["service"].as_str())
+        .find(|service| !wanted.contains(service) && services.iter().any(|(name, value)| name == service && !servers(value).is_empty()));
+    stale.map(|service| format!("Traefik still routes to {service}"))
+}
+
+fn of_kubernetes<'a>(raw: &'a Value, kind: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+    raw[kind].as_object().into_iter().flatten().filter_map(|(name, value)| Some((name.strip_suffix("@kubernetes")?, value)))
+}
+
+fn servers(service: &Value) -> BTreeSet<String> {
+    service["loadBalancer"]["servers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|server| Some(server["url"].as_str()?.to_owned()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        GatewayKind,
+        model::{
+            build,
+            fixtures::{SHOP, objects},
+        },
+    };
+
+    fn raw(servers: &[&str], host: &str) -> Value {
+        let servers: Vec<Value> = servers.iter().map(|address| json!({ "url": format!("http://{address}") })).collect();
+        json!({
+            "routers": {
+                "shop-shop-shop-test@kubernetes":
+                    { "rule": format!("Host(\"{host}\") && PathPrefix(\"/\")"), "service": "shop-shop-80", "status": "enabled" },
+                "api@internal": { "rule": "PathPrefix(`/api`)", "service": "api@internal" },
+            },
+            "services": { "shop-shop-80@kubernetes": { "loadBalancer": { "servers": servers } } },
+        })
+    }
+
+    #[test]
+    fn what_traefik_routes_is_held_against_the_objects() {
+        let class = SHOP.replace("gatelab.dev/gateway-agent", GatewayKind::Traefik.controller());
+        let model = build(GatewayKind::Traefik, &objects(&class));
+        let both = ["10.244.1.3:8080", "10.244.0.4:8080"];
+        assert_eq!(difference(&model, &raw(&both, "shop.test")), None);
+        for (raw, part) in [
+            (raw(&both[..1], "shop.test"), "sends shop-shop-80 to"),
+            (raw(&["10.244.1.3:8080", "10.244.0.4:8080", "10.244.0.5:8080"], "shop.test"), "sends shop-shop-80 to"),
+            (raw(&both, "other.test"), "no router to shop-shop-80"),
+            (json!({}), "sends shop-shop-80 to"),
+        ] {
+            let found = difference(&model, &raw).unwrap();
+            assert!(found.contains(part), "{found}");
+        }
+        let without = build(GatewayKind::Traefik, &objects(&class.replace("ready: true", "ready: false")));
+        assert!(difference(&without, &raw(&both, "shop.test")).is_some(), "servers that are to go are still there");
+        assert_eq!(difference(&without, &json!({})), None);
+        // An Ingress of another class is none of Traefik's
+        let foreign = build(GatewayKind::Traefik, &objects(SHOP));
+        assert!(difference(&foreign, &raw(&both, "shop.test")).unwrap().contains("still routes to shop-shop-80"));
+    }
+}
