@@ -10,13 +10,7 @@ use crate::report;
 use crate::terminal::{Screen, table};
 
 pub fn run(args: &ReportArgs, screen: &Screen) -> Result<Exit, Failure> {
-    let events = EventReader::open(&args.folder).and_then(EventReader::read_all).map_err(|error| {
-        let failure = Failure::from_error(Exit::Usage, &error);
-        match miette::Diagnostic::help(&error) {
-            Some(help) => failure.hint(help.to_string()),
-            None => failure,
-        }
-    })?;
+    let events = read(&args.folder)?;
     let folder = if args.folder.is_dir() { args.folder.clone() } else { args.folder.parent().map(ToOwned::to_owned).unwrap_or_default() };
     let json = write(&folder, &events)?;
     if args.json {
@@ -27,6 +21,17 @@ pub fn run(args: &ReportArgs, screen: &Screen) -> Result<Exit, Failure> {
     }
     screen.note(&format!("{}; reports in {}", table::totals(&events), folder.display()));
     Ok(Exit::Success)
+}
+
+/// The events of a finished or interrupted session.
+pub fn read(path: &Path) -> Result<Vec<Event>, Failure> {
+    EventReader::open(path).and_then(EventReader::read_all).map_err(|error| {
+        let failure = Failure::from_error(Exit::Usage, &error);
+        match miette::Diagnostic::help(&error) {
+            Some(help) => failure.hint(help.to_string()),
+            None => failure,
+        }
+    })
 }
 
 /// Writes every report into the folder; returns the JSON one.

@@ -219,3 +219,20 @@ pub enum EventKind {
         interrupted: bool,
     },
 }
+
+impl EventKind {
+    /// What was seen and how far a run is, against what was done and concluded: most of the bytes, and nothing that a
+    /// summary needs.
+    pub fn is_evidence(&self) -> bool {
+        matches!(
+            self,
+            EventKind::Step { .. }
+                | EventKind::ProbeProgress { .. }
+                | EventKind::Request { .. }
+                | EventKind::GatewayLog { .. }
+                | EventKind::Journal { .. }
+                | EventKind::Timeline { .. }
+                | EventKind::Object { .. }
+        )
+    }
+}

@@ -72,7 +72,10 @@ impl Session {
                 outcome.unwritten = Some(error);
                 cancel.cancel();
             }
-            outcome.events.push(event);
+            // Evidence is many megabytes a session and in the file already; the reports are made from there.
+            if !event.event.is_evidence() {
+                outcome.events.push(event);
+            }
         };
         keep(Event::of_session(self.started(&order)), &mut outcome);
 
