@@ -34,15 +34,16 @@ impl Lab {
         self.home.gatelab().arg("status").output().expect("gatelab starts")
     }
 
-    /// Asks again until the gateway has taken up the repair: green follows a change, it does not come with it.
-    fn turns_green(&self) {
+    /// Asks again until the gateway has taken up a change: red and green follow it, they do not come with it.
+    fn turns(&self, colour: &str) {
+        let wanted = if colour == "green" { Some(0) } else { Some(1) };
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let status = self.status();
-            if status.status.success() {
+            if status.status.code() == wanted {
                 return;
             }
-            assert!(Instant::now() < deadline, "still red: {}", String::from_utf8_lossy(&status.stdout));
+            assert!(Instant::now() < deadline, "not {colour}: {}", String::from_utf8_lossy(&status.stdout));
         }
     }
 }
@@ -82,7 +83,7 @@ fn a_wrong_target_port_is_found_and_repaired_with_kubectl() {
     assert!(log.contains("connect() failed (111: Connection refused) while connecting to upstream"), "{log}");
 
     lab.kubectl(&["-n", "shop", "patch", "service", "shop", "-p", r#"{"spec":{"ports":[{"port":80,"targetPort":"http"}]}}"#]);
-    lab.turns_green();
+    lab.turns("green");
 }
 
 #[test]
@@ -98,7 +99,8 @@ fn objects_are_read_changed_and_deleted_as_in_any_cluster() {
     let manifest = lab.home.path().join("service.yaml");
     std::fs::write(&manifest, yaml.replace("selector:\n    app: shop", "selector:\n    app: shopp")).expect("a file");
     lab.kubectl(&["apply", "-f", manifest.to_str().expect("UTF-8")]);
-    let endpoints = lab.kubectl(&["-n", "shop", "get", "endpointslices", "-o", "jsonpath={.items[*].endpoints}"]);
+    lab.turns("red");
+    let endpoints = lab.kubectl(&["-n", "shop", "get", "endpointslices", "-o", "jsonpath={.items[*].endpoints[*].addresses}"]);
     assert_eq!(endpoints, "", "a selector that matches nothing leaves no endpoint");
 
     lab.kubectl(&["-n", "shop", "delete", "service", "shop"]);
@@ -112,7 +114,7 @@ fn objects_are_read_changed_and_deleted_as_in_any_cluster() {
 
     std::fs::write(&manifest, SERVICE).expect("a file");
     lab.kubectl(&["apply", "-f", manifest.to_str().expect("UTF-8")]);
-    lab.turns_green();
+    lab.turns("green");
 }
 
 const SERVICE: &str = "\
