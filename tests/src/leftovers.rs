@@ -5,9 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::{Duration, Instant};
 
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
-
 /// From now on orphans of this process' descendants are re-parented to it (prctl(2), PR_SET_CHILD_SUBREAPER).
 ///
 /// # Panics
@@ -19,20 +16,14 @@ pub fn adopt_orphans() {
 /// What of a run is still there.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Leftovers {
-    /// Process id and command line of each descendant.
+    /// Process id and command line of each living descendant; one that has ended and waits to be reaped is none.
     pub processes: BTreeMap<i32, String>,
     /// Lines of this process' mount table that were not there before.
     pub mounts: BTreeSet<String>,
 }
 
 impl Leftovers {
-    /// Descendants that have ended are reaped first, so that only living ones count.
     pub fn now(mounts_before: &BTreeSet<String>) -> Self {
-        while let Ok(status) = waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-            if status == WaitStatus::StillAlive {
-                break;
-            }
-        }
         Self { processes: descendants(), mounts: mounts().difference(mounts_before).cloned().collect() }
     }
 
@@ -58,22 +49,24 @@ pub fn mounts() -> BTreeSet<String> {
 }
 
 fn descendants() -> BTreeMap<i32, String> {
-    let parents: BTreeMap<i32, i32> = fs::read_dir("/proc")
+    let parents: BTreeMap<i32, (i32, bool)> = fs::read_dir("/proc")
         .expect("/proc")
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter_map(|pid: i32| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
             // The command name, in brackets, may itself hold brackets and blanks: fields start after the last one.
-            let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
-            Some((pid, parent))
+            let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+            let ended = matches!(fields.next()?, "Z" | "X");
+            Some((pid, (fields.next()?.parse().ok()?, ended)))
         })
         .collect();
     let own = i32::try_from(std::process::id()).expect("a process id");
     parents
         .keys()
+        .filter(|pid| parents.get(pid).is_some_and(|(_, ended)| !ended))
         .filter(|pid| {
             let mut at = **pid;
-            while let Some(parent) = parents.get(&at) {
+            while let Some((parent, _)) = parents.get(&at) {
                 if *parent == own {
                     return true;
                 }
