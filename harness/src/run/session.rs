@@ -223,7 +223,7 @@ fn os_name(text: &str) -> Option<String> {
 /// Jobs when none are named: runs mostly wait (for probes, time-outs, grace periods), so more of them than cores.
 pub fn default_jobs() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    (cores * 2).clamp(2, 16)
+    (cores * 3).clamp(2, 24)
 }
 
 /// Whether a folder can take results at all.
