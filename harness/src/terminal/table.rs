@@ -67,7 +67,9 @@ pub fn totals(events: &[Event]) -> String {
         }
     }
     let order = ["proven", "unexpected", "void", "skipped"];
-    order.iter().filter_map(|name| counts.get(name).map(|count| format!("{count} {name}"))).collect::<Vec<_>>().join(", ")
+    let counted: Vec<String> = order.iter().filter_map(|name| counts.get(name).map(|count| format!("{count} {name}"))).collect();
+    // Interrupted before the first verdict.
+    if counted.is_empty() { "no run came to its end".to_owned() } else { counted.join(", ") }
 }
 
 /// Runs with these verdicts, for the details that follow the table.
@@ -104,4 +106,21 @@ pub fn details(events: &[Event]) -> Vec<String> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finished(verdict: Verdict) -> Event {
+        let run = RunId { scenario: "a".into(), gateway: "nginx".into(), repeat: 1 };
+        Event::of_run(&run, EventKind::RunFinished { verdict, took_ms: 1, phases_ms: BTreeMap::new() })
+    }
+
+    #[test]
+    fn totals_name_what_occurred_in_the_order_of_interest_and_never_nothing() {
+        let void = finished(Verdict::Void { reason: "x".into() });
+        assert_eq!(totals(&[void, finished(Verdict::Proven), finished(Verdict::Proven)]), "2 proven, 1 void");
+        assert_eq!(totals(&[]), "no run came to its end");
+    }
 }
