@@ -4,6 +4,7 @@
 //! * [`kubernetes`] is the one way to every cluster;
 //! * [`provider`] makes clusters, [`run`] leads one scenario through its phases on one of them;
 //! * [`probe`] sends requests and keeps what each one met, [`hop`] finds the first hop that fails, [`evidence`] gathers the rest;
+//! * [`matrix`] is what every gateway does under every fault, as documented or as seen, and how two of them differ;
 //! * [`events`] is all that happened; [`terminal`] and [`report`] are views of it;
 //! * [`cli`] is one file a command, [`doctor`] says whether this machine can run the lab.
 
@@ -13,6 +14,7 @@ pub mod events;
 pub mod evidence;
 pub mod hop;
 pub mod kubernetes;
+pub mod matrix;
 pub mod probe;
 pub mod provider;
 pub mod report;

@@ -264,3 +264,40 @@ fn a_folder_that_cannot_be_written_is_told_and_nothing_half_is_left() {
     assert_eq!(parts.count(), 0);
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+#[test]
+fn the_table_of_a_run_tells_what_failed_who_made_it_and_what_the_log_said() {
+    let matrix = harness::matrix::observed::matrix(&build::report(&events()));
+    let row = matrix.rows.iter().find(|row| row.scenario == "wrong-target-port").unwrap();
+    let cell = row.cells.get("nginx").unwrap();
+    let seen: Vec<(&str, Option<&str>)> = cell.seen.iter().map(|seen| (seen.what.as_str(), seen.made_by.as_deref())).collect();
+    assert_eq!(seen, [("502 x 2 of 4, reset x 1 of 4", Some("gateway, nobody"))]);
+    assert_eq!(cell.log, ["ECONNREFUSED while connecting to upstream"]);
+    assert_eq!(cell.verdict.as_deref(), Some("proven"));
+    insta::assert_snapshot!("matrix", harness::matrix::render::text(&matrix));
+    insta::assert_snapshot!("matrix_markdown", harness::matrix::render::markdown(&matrix));
+}
+
+#[test]
+fn a_run_differs_from_itself_in_nothing_and_from_another_in_what_is_otherwise() {
+    use harness::matrix::{Side, difference::compare};
+    let report = build::report(&events());
+    let side = Side::of("one", &report, Some("nginx"));
+    let same = compare(&side, &Side::of("two", &report, Some("nginx")));
+    assert_eq!((same.compared > 0, same.compared), (true, same.alike));
+    let mut other = report.clone();
+    for run in &mut other.runs {
+        for probe in run.phases.iter_mut().flat_map(|phase| &mut phase.probes) {
+            probe.latency_ms.median += 1000.0;
+            if let Some(count) = probe.results.remove("502") {
+                probe.results.insert("503".to_owned(), count);
+                let makers = probe.made_by.remove("502").unwrap();
+                probe.made_by.insert("503".to_owned(), makers);
+            }
+        }
+    }
+    let difference = compare(&side, &Side::of("other", &other, Some("nginx")));
+    insta::assert_snapshot!("difference", harness::matrix::render::difference(&difference));
+    let gone = compare(&side, &Side::of("nobody", &report, Some("traefik")));
+    assert_eq!((gone.compared, gone.only_left.is_empty()), (0, false));
+}

@@ -57,6 +57,10 @@ pub enum Command {
     Gateways(GatewaysArgs),
     /// Render the reports of an earlier run again
     Report(ReportArgs),
+    /// What every gateway does under every fault, in one table
+    Matrix(MatrixArgs),
+    /// What differs between two runs, two builds or two gateways
+    Diff(DiffArgs),
     /// Print completions for a shell
     Completions(CompletionsArgs),
 
@@ -236,6 +240,42 @@ pub struct ReportArgs {
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
     /// Print the report as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Where the time went: by kind of work, by run, and the chain of runs that the end had to wait for
+    #[arg(long)]
+    pub timing: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct MatrixArgs {
+    /// Folder that `gatelab run` wrote: what was seen there. Without it: what the scenarios document
+    #[arg(long, value_name = "DIR")]
+    pub from: Option<PathBuf>,
+    /// These gateways alone; may be repeated or given as a list
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub gateway: Vec<String>,
+    #[arg(long, value_enum, default_value_t = TableFormat::Text)]
+    pub format: TableFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum TableFormat {
+    Text,
+    Markdown,
+    Json,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Exit codes: 0 alike, 1 different, 2 usage.")]
+pub struct DiffArgs {
+    /// Folder that `gatelab run` wrote, or one gateway's runs in it: DIR:GATEWAY
+    #[arg(value_name = "A")]
+    pub left: String,
+    /// The same, for the other side
+    #[arg(value_name = "B")]
+    pub right: String,
+    /// Print the differences as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -8,7 +8,7 @@ use clap::Parser;
 use super::arguments::{Cli, Command, Global};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::{check, completions, container, doctor, down, gateways, kubeconfig, list, report, run, show, status, up};
+use super::{check, completions, container, diff, doctor, down, gateways, kubeconfig, list, matrix, report, run, show, status, up};
 use crate::terminal::Screen;
 
 /// Parses the command line and does what it says. To be called single-threaded.
@@ -58,6 +58,8 @@ async fn command(command: Command, global: Global, screen: &Arc<Screen>) -> Resu
         Command::Doctor(args) => doctor::run(&args, screen),
         Command::Gateways(args) => gateways::run(&args, screen).await,
         Command::Report(args) => report::run(&args, screen),
+        Command::Matrix(args) => matrix::run(&args, &global, screen),
+        Command::Diff(args) => diff::run(&args, screen),
         Command::Completions(args) => completions::run(&args, screen),
         Command::Backend(_)
         | Command::GatewayAgent(_)

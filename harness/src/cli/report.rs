@@ -13,7 +13,13 @@ pub fn run(args: &ReportArgs, screen: &Screen) -> Result<Exit, Failure> {
     let events = read(&args.folder)?;
     let folder = if args.folder.is_dir() { args.folder.clone() } else { args.folder.parent().map(ToOwned::to_owned).unwrap_or_default() };
     let json = write(&folder, &events)?;
-    if args.json {
+    if args.timing {
+        let timing = report::timing::timing(&events);
+        match args.json {
+            true => screen.data(&serde_json::to_string_pretty(&timing).unwrap_or_default()),
+            false => screen.data(&report::timing::text(&timing)),
+        }
+    } else if args.json {
         screen.data_raw(&json);
     } else {
         screen.data(&table::summary(&events));

@@ -1,8 +1,9 @@
 //! From events to a report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::model::{
     GapReport, HopReport, LatencyReport, LogReport, PhaseReport, ProbeReport, Report, RequestReport, RunReport, SCHEMA, TimelineReport,
@@ -11,7 +12,8 @@ use super::model::{
 use crate::events::{Event, EventKind, RunId, Verdict};
 use crate::probe::{Micros, Outcome, Record};
 use crate::signature::client::failed;
-use crate::signature::{GatewayLine, LogRecord, Phase, TimelineEvent};
+use crate::signature::maker::maker;
+use crate::signature::{GatewayLine, LogRecord, Observations, Phase, TimelineEvent, mark};
 
 /// Folds events; those of several runs may be mixed.
 pub fn report(events: &[Event]) -> Report {
@@ -80,6 +82,8 @@ struct PhaseFold {
     report: Option<PhaseReport>,
     records: BTreeMap<String, Vec<Record>>,
     lines: Vec<GatewayLine>,
+    /// Requests that the application wrote down, once for each entry.
+    journalled: Vec<Uuid>,
     timeline: Vec<TimelineEvent>,
 }
 
@@ -115,6 +119,7 @@ impl RunFold {
             }
             EventKind::GatewayLog { phase, line } => self.phase(*phase, at).lines.push(line.clone()),
             EventKind::Journal { phase, record } => {
+                self.phase(*phase, at).journalled.extend(record.request_id);
                 *self.report_of(*phase, at).journal.entry(record.ended.clone()).or_default() += 1;
             }
             EventKind::Timeline { phase, change } => self.phase(*phase, at).timeline.push(change.clone()),
@@ -182,8 +187,11 @@ impl RunFold {
                 .or_else(|| measured.and_then(|millis| u64::try_from(millis).ok()))
                 .unwrap_or_default();
             report.timeline = timeline(fold.timeline, &fold.records);
-            report.probes = fold.records.iter().map(|(name, records)| probe(name, records)).collect();
-            report.gateway_log = log(&fold.lines);
+            let mut seen = Observations { requests: fold.records, gateway_log: fold.lines, ..Observations::default() };
+            report.gateway_log = log(&seen.gateway_log);
+            // Who made an answer is looked up by request: only lines that name one can tell.
+            seen.gateway_log.retain(|line| line.request_id.is_some());
+            report.probes = seen.requests.iter().map(|(name, records)| probe(name, records, &seen, &fold.journalled)).collect();
             self.report.phases.push(report);
         }
         self.report
@@ -223,13 +231,17 @@ fn result(record: &Record) -> String {
     }
 }
 
-fn probe(name: &str, records: &[Record]) -> ProbeReport {
+fn probe(name: &str, records: &[Record], seen: &Observations, journalled: &[Uuid]) -> ProbeReport {
+    let sent: BTreeSet<Uuid> = records.iter().map(|record| record.request_id).collect();
+    let entries = journalled.iter().filter(|id| sent.contains(id)).count();
     let mut report = ProbeReport { name: name.to_owned(), ..ProbeReport::default() };
+    report.backend_entries = u32::try_from(entries).unwrap_or(u32::MAX);
     let mut gaps: BTreeMap<Micros, (u32, u32)> = BTreeMap::new();
     for record in records {
         report.attempts += 1;
         report.failed += u32::from(failed(record));
         let result = result(record);
+        *report.made_by.entry(result.clone()).or_default().entry(maker(record, seen).name()).or_default() += 1;
         let count = report.results.entry(result.clone()).or_default();
         *count += 1;
         if *count == 1 {
@@ -276,7 +288,11 @@ fn log(lines: &[GatewayLine]) -> Vec<LogReport> {
         let kind = pattern(line);
         match kinds.iter_mut().find(|(other, _, _)| *other == kind) {
             Some((_, _, report)) => report.count += 1,
-            None => kinds.push((kind, line.record == LogRecord::Other, LogReport { count: 1, line: line.text.clone() })),
+            None => kinds.push((
+                kind,
+                line.record == LogRecord::Other,
+                LogReport { count: 1, line: line.text.clone(), mark: mark::of_record(&line.record) },
+            )),
         }
     }
     kinds.sort_by_key(|(_, unread, _)| *unread);

@@ -106,6 +106,12 @@ pub struct ProbeReport {
     pub failed: u32,
     /// By status, or for requests without a response by how they ended.
     pub results: BTreeMap<String, u32>,
+    /// Who made the answers of each result: `gateway`, `sidecar`, `application` or `nobody`.
+    #[serde(default)]
+    pub made_by: BTreeMap<String, BTreeMap<String, u32>>,
+    /// Entries about these requests in the application's journal; more than there were requests where a gateway tries again.
+    #[serde(default)]
+    pub backend_entries: u32,
     /// Milliseconds from when a request was due to its last byte.
     pub latency_ms: LatencyReport,
     /// By the pause before the request, when pauses were swept.
@@ -156,6 +162,9 @@ pub struct LogReport {
     pub count: u32,
     /// The first such line.
     pub line: String,
+    /// What an engineer remembers of it: `ECONNREFUSED while connecting to upstream`, `UF`, `SC--`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -3,7 +3,8 @@
 //!
 //! * [`observation`] is everything that a phase of a run can have seen, gathered by the runner;
 //! * [`expectation`] is what a scenario says about one gateway, [`Item`] the outcome for one line of it;
-//! * [`client`], [`log`], [`backend`], [`object`] and [`order`] each match one part; [`maker`] tells who made an answer;
+//! * [`client`], [`log`], [`backend`], [`object`] and [`order`] each match one part; [`maker`] tells who made an answer,
+//!   [`mark`] names a log line in a few words;
 //! * [`judgement`] joins them and comes to a verdict.
 
 pub mod backend;
@@ -12,6 +13,7 @@ pub mod expectation;
 pub mod judgement;
 pub mod log;
 pub mod maker;
+pub mod mark;
 pub mod object;
 pub mod observation;
 pub mod order;
