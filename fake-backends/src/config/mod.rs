@@ -1,22 +1,26 @@
 //! The vocabulary of a backend's settings file, flags and admin port. One set of types for all three.
 
 mod change;
+mod grpc;
 mod health;
 mod process;
 mod response;
 mod server;
 mod tls;
 mod validate;
+mod websocket;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use grpc::Grpc;
 pub use health::{Health, Verdict};
 pub use process::{Lifetime, Startup};
 pub use response::{BodyPause, Delivery, Response, Route, Upstream};
 pub use server::{Accept, Close, Protocol, Server, Shutdown};
 pub use tls::{CertificateKind, Handshake, PlainHttp, Tls};
+pub use websocket::WebSocket;
 
 pub use crate::misbehaviour::latency::Latency;
 use crate::{Error, admin::Admin};

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Close, Latency};
+use super::{Close, Grpc, Latency, WebSocket};
 use crate::{
     ByteSize,
     units::{duration, optional_duration},
@@ -44,6 +44,13 @@ pub struct Response {
     /// Another HTTP service asked before the answer is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Upstream>,
+    /// Takes WebSocket handshakes (RFC 6455); left out: the answerer knows no upgrade and answers as to any request, as RFC 9110
+    /// section 7.8 lets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub websocket: Option<WebSocket>,
+    /// Answers gRPC calls (HTTP/2 and `content-type: application/grpc`); left out: they are answered as any request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<Grpc>,
 }
 
 impl Response {
@@ -67,6 +74,8 @@ impl Response {
             delivery: self.delivery.or(default.delivery),
             delivery_close: self.delivery_close.or(default.delivery_close),
             upstream: self.upstream.clone().or_else(|| default.upstream.clone()),
+            websocket: self.websocket.or(default.websocket),
+            grpc: self.grpc.clone().or_else(|| default.grpc.clone()),
         }
     }
 }

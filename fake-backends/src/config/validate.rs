@@ -57,6 +57,30 @@ fn check_response(at: &str, response: &Response, mistakes: &mut Vec<String>) {
     if response.body.is_some() && response.body_size.is_some() {
         mistakes.push(format!("{at}: `body` and `body_size` exclude each other"));
     }
+    if let Some(websocket) = &response.websocket {
+        if let Some(status) = websocket.required
+            && !(400..=499).contains(&status)
+        {
+            mistakes.push(format!("{at}.websocket.required: {status} refuses nobody; write 426, or 400"));
+        }
+        // 1005 and 1006 stand for "no code" and "no close frame", and are never sent (RFC 6455 section 7.4.1).
+        if let Some(code) = websocket.close_code
+            && (!(1000..=4999).contains(&code) || matches!(code, 1004..=1006 | 1015))
+        {
+            mistakes.push(format!("{at}.websocket.close_code: {code} may not be sent; 1000 is a normal close, 1011 an error"));
+        }
+        if websocket.ping_interval.is_some_and(|interval| interval.is_zero()) {
+            mistakes.push(format!("{at}.websocket.ping_interval: 0 means nothing; leave the key out for `never`"));
+        }
+    }
+    if let Some(grpc) = &response.grpc {
+        if grpc.status > 16 {
+            mistakes.push(format!("{at}.grpc.status: {} is no gRPC status (0 to 16)", grpc.status));
+        }
+        if grpc.message.as_ref().is_some_and(|message| http::HeaderValue::from_str(message).is_err()) {
+            mistakes.push(format!("{at}.grpc.message cannot be sent in a header"));
+        }
+    }
     if let Some(latency) = &response.latency
         && let Err(reason) = latency.validate()
     {

@@ -4,8 +4,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::{sync::Notify, time::Instant};
 
+use super::track::InFlight;
 use crate::{
-    config::Close,
+    config::{Close, WebSocket},
     journal::{ConnectionEnd, ConnectionEntry, Recorded, RequestEnd},
 };
 
@@ -16,14 +17,19 @@ pub(crate) enum ClientEnd {
     Reset,
 }
 
-/// Bytes to be written in hyper's place before the connection is closed.
-#[derive(Debug)]
+/// Bytes to be written in hyper's place, and what becomes of the connection then.
 pub(crate) struct Takeover {
     pub(crate) bytes: Vec<u8>,
-    pub(crate) close: Close,
+    pub(crate) then: Then,
 }
 
-#[derive(Debug)]
+/// After a takeover.
+pub(crate) enum Then {
+    Close(Close),
+    /// The connection has changed its protocol; the request lasts as long as it does.
+    WebSocket(WebSocket, Option<InFlight>),
+}
+
 pub(crate) struct Activity {
     pub(crate) accepted: Instant,
     /// Requests whose headers were read.
@@ -49,7 +55,6 @@ pub(crate) struct Activity {
     pub(crate) goaway: bool,
 }
 
-#[derive(Debug)]
 pub(crate) struct ConnectionState {
     pub(crate) id: u64,
     pub(crate) record: Recorded<ConnectionEntry>,

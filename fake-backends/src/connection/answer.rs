@@ -11,12 +11,14 @@ use tokio::time::sleep;
 
 use super::{
     Role,
-    activity::{ConnectionState, Takeover},
+    activity::{ConnectionState, Takeover, Then},
+    grpc,
     track::Track,
+    websocket::{self, Asks},
 };
 use crate::{
     backend::Shared,
-    config::{Config, Response as Behaviour, Verdict},
+    config::{Config, Grpc, Response as Behaviour, Verdict, WebSocket},
     misbehaviour::{
         delivery::{self, Intended},
         oversized_headers,
@@ -65,9 +67,15 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Answer {
     let (parts, mut body) = request.into_parts();
+    let is_grpc = grpc::is_call(&parts);
     let mut received = 0;
+    let mut message = Vec::new();
     while let Some(Ok(frame)) = body.frame().await {
-        received += frame.data_ref().map_or(0, |data| data.len() as u64);
+        let Some(data) = frame.data_ref() else { continue };
+        received += data.len() as u64;
+        if is_grpc {
+            message.extend_from_slice(&data[..data.len().min(grpc::LARGEST.saturating_sub(message.len()))]);
+        }
     }
     track.request_body(received);
     let config = shared.active().config.clone();
@@ -78,7 +86,18 @@ pub(crate) async fn answer(
         Asked::NotThere => application.plain(StatusCode::NOT_FOUND, json!({"error": "not found"})),
         Asked::Application => {
             let behaviour = config.response_for(parts.method.as_str(), parts.uri.path());
-            application.answer(&behaviour, &track, parts.uri.path()).await
+            if let Some(latency) = &behaviour.latency {
+                sleep(latency.draw()).await;
+            }
+            match (&behaviour.grpc, behaviour.websocket) {
+                _ if shared.is_starting() => application.answer(&behaviour, &track, parts.uri.path()).await,
+                (Some(grpc), _) if is_grpc => application.grpc(grpc, &message, parts.uri.path()),
+                (_, Some(settings)) => match websocket::asks(&parts) {
+                    Asks::Nothing if settings.required.is_none() => application.answer(&behaviour, &track, parts.uri.path()).await,
+                    asks => application.upgrade(settings, &asks),
+                },
+                _ => application.answer(&behaviour, &track, parts.uri.path()).await,
+            }
         }
     };
     track.answer_ready(state.request_cut_by());
@@ -108,10 +127,43 @@ impl Application<'_> {
         }
     }
 
-    async fn answer(&self, behaviour: &Behaviour, track: &Track, path: &str) -> Answer {
-        if let Some(latency) = &behaviour.latency {
-            sleep(latency.draw()).await;
+    /// A unary call's answer, or a trailers-only one for a failure (gRPC over HTTP/2, "Responses").
+    fn grpc(&self, settings: &Grpc, message: &[u8], path: &str) -> Answer {
+        let mut headers = self.headers("application/grpc");
+        let status = grpc::status_headers(settings);
+        if settings.status != 0 {
+            headers.extend(status);
+            return self.whole(StatusCode::OK, headers, Payload::text(Bytes::new()));
         }
+        let message = if path == grpc::HEALTH_CHECK { grpc::health(self.shared.is_ready()) } else { message.to_vec() };
+        self.whole(StatusCode::OK, headers, Payload::text(message).with_trailers(status))
+    }
+
+    /// What a WebSocket endpoint answers to a handshake, or to a request that is none.
+    fn upgrade(&self, settings: WebSocket, asks: &Asks) -> Answer {
+        let refuse = |status: StatusCode, message: &str| {
+            let mut headers = self.headers("text/plain; charset=utf-8");
+            headers.extend(websocket::wanted());
+            self.whole(status, headers, Payload::text(format!("{message}\n")))
+        };
+        match asks {
+            Asks::Upgrade { key } => {
+                let bytes = websocket::switching_protocols(key, &header_lines(&self.headers_without_body()));
+                Answer::Raw {
+                    status: Some(StatusCode::SWITCHING_PROTOCOLS.as_u16()),
+                    takeover: Takeover { bytes, then: Then::WebSocket(settings, None) },
+                }
+            }
+            Asks::OtherVersion => refuse(StatusCode::UPGRADE_REQUIRED, "this endpoint speaks version 13 of the WebSocket protocol"),
+            Asks::WithoutKey => refuse(StatusCode::BAD_REQUEST, "the handshake has no Sec-WebSocket-Key"),
+            Asks::Nothing => {
+                let status = settings.required.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::UPGRADE_REQUIRED);
+                refuse(status, "this endpoint speaks the WebSocket protocol")
+            }
+        }
+    }
+
+    async fn answer(&self, behaviour: &Behaviour, track: &Track, path: &str) -> Answer {
         if self.shared.is_starting() {
             return self.plain(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -161,7 +213,10 @@ impl Application<'_> {
             let intended = Intended { status: status.to_string(), headers: header_lines(&headers), body };
             if let Some(bytes) = delivery::bytes_for(delivery, &intended) {
                 let status = (!bytes.is_empty()).then_some(status.as_u16());
-                return Answer::Raw { status, takeover: Takeover { bytes, close: behaviour.delivery_close.unwrap_or_default() } };
+                return Answer::Raw {
+                    status,
+                    takeover: Takeover { bytes, then: Then::Close(behaviour.delivery_close.unwrap_or_default()) },
+                };
             }
         }
         let payload = payload.map_or_else(|size| Payload::filler(size.0), Payload::text).with_pause(behaviour.body_pause);
@@ -180,8 +235,13 @@ impl Application<'_> {
     }
 
     fn headers(&self, content_type: &'static str) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+        let mut headers = self.headers_without_body();
         headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers
+    }
+
+    fn headers_without_body(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
         for (name, text) in [("x-served-by", &self.shared.served_by), ("x-app", &self.config.name)] {
             if let Ok(value) = HeaderValue::from_str(text) {
                 headers.insert(HeaderName::from_static(name), value);

@@ -14,9 +14,10 @@ use tokio::{
 
 use super::{
     Role,
-    activity::{ClientEnd, ConnectionState, Takeover},
+    activity::{ClientEnd, ConnectionState, Takeover, Then},
     observed::{Slot, Transport},
     service::{Context, respond},
+    websocket,
 };
 use crate::{
     backend::{Phase, Shared},
@@ -56,6 +57,7 @@ pub(crate) async fn drive<S: Transport>(
     let mut patience: Option<idle_close::Due> = None;
     let mut parse_error = None;
     let mut settle = false;
+    let mut upgraded = None;
 
     let (ended, close, bytes) = loop {
         // The health port has no timers of its own.
@@ -85,7 +87,14 @@ pub(crate) async fn drive<S: Transport>(
                 shared.answered(state.take_uncounted());
                 settle = state.awaits_flush();
                 let mut activity = state.activity();
-                if let Some(Takeover { bytes, close }) = activity.takeover.take() {
+                if let Some(Takeover { bytes, then }) = activity.takeover.take() {
+                    let close = match then {
+                        Then::Close(close) => close,
+                        Then::WebSocket(settings, in_flight) => {
+                            upgraded = Some((settings, in_flight));
+                            Close::Fin
+                        }
+                    };
                     break (if close == Close::Fin { ConnectionEnd::ServerClosed } else { ConnectionEnd::ServerReset }, close, bytes);
                 }
                 if role == Role::Main && close_after_requests::close_now(server, activity.flushed) {
@@ -120,6 +129,11 @@ pub(crate) async fn drive<S: Transport>(
         }
     };
 
+    if let Some((settings, in_flight)) = upgraded {
+        // What hyper has read is the request and nothing else: a client sends no frame before it has the answer (RFC 6455 section 4.1).
+        drop(connection);
+        return websocket::serve(shared, state, slot.observed(state.clone()), &bytes, settings, in_flight).await;
+    }
     state.activity().closing = Some(ended);
     // From here on the socket is ours alone.
     let stream = slot.take();

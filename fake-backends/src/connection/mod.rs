@@ -4,10 +4,12 @@ mod activity;
 mod answer;
 mod body;
 mod driver;
+mod grpc;
 mod observed;
 mod service;
 mod socket;
 mod track;
+mod websocket;
 
 pub(crate) use activity::Activity;
 pub(crate) use socket::{Role, serve};

@@ -7,13 +7,14 @@ use hyper::body::Incoming;
 
 use super::{
     Role,
-    activity::{ConnectionState, Takeover},
+    activity::{ConnectionState, Takeover, Then},
     answer::{Answer, Asked, answer},
     body::JournaledBody,
     track::{InFlight, Track},
 };
 use crate::{
     backend::{Phase, Shared},
+    config::Close,
     journal::{RequestEnd, RequestEntry},
     misbehaviour::{close_after_requests, close_on_request},
 };
@@ -66,7 +67,10 @@ pub(crate) async fn respond(context: Context, request: Request<Incoming>) -> Res
     let given = if role == Role::Main && !asked.is_health() && close_on_request::applies(&active.config.server, number) {
         // Read to its end first: unread bytes would turn a close into a reset.
         let _ = http_body_util::BodyExt::collect(request.into_body()).await;
-        Some(Answer::Raw { status: None, takeover: Takeover { bytes: Vec::new(), close: active.config.server.close_on_request_with } })
+        Some(Answer::Raw {
+            status: None,
+            takeover: Takeover { bytes: Vec::new(), then: Then::Close(active.config.server.close_on_request_with) },
+        })
     } else {
         // A task of its own: it runs to its end although hyper drops this future when the client goes, as application code does.
         tokio::spawn(answer(shared.clone(), state.clone(), track, asked, request)).await.ok()
@@ -88,16 +92,18 @@ pub(crate) async fn respond(context: Context, request: Request<Incoming>) -> Res
         }
         raw => {
             // A handler that panicked leaves its client with a closed connection.
-            let (status, takeover) = match raw {
+            let (status, mut takeover) = match raw {
                 Some(Answer::Raw { status, takeover }) => (status, takeover),
-                _ => (None, Takeover { bytes: Vec::new(), close: crate::config::Close::Fin }),
+                _ => (None, Takeover { bytes: Vec::new(), then: Then::Close(Close::Fin) }),
             };
             in_flight.sent = status.map(|status| (status, takeover.bytes.len() as u64));
-            in_flight.ended = Some(match takeover.close {
-                crate::config::Close::Fin => RequestEnd::ServerClosed,
-                crate::config::Close::Reset => RequestEnd::ServerReset,
-            });
-            drop(in_flight);
+            match &mut takeover.then {
+                Then::Close(close) => {
+                    in_flight.ended = Some(if *close == Close::Fin { RequestEnd::ServerClosed } else { RequestEnd::ServerReset });
+                    drop(in_flight);
+                }
+                Then::WebSocket(_, lasting) => *lasting = Some(in_flight),
+            }
             state.take_over(takeover);
             // The driver drops this future together with hyper's connection.
             std::future::pending().await

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
@@ -16,18 +17,20 @@ use crate::config::BodyPause;
 
 const CHUNK: &[u8] = &[b'x'; 16 * 1024];
 
-/// A response body: given text or filler of a given size, with an optional pause. Its length is always known in advance.
+/// A response body: given text or filler of a given size, with an optional pause. Its length is always known in advance, but for one
+/// with trailers, which a length would leave no room for.
 pub(crate) struct Payload {
     text: Bytes,
     filler: u64,
     sent: u64,
     pause: Option<BodyPause>,
     waiting: Option<Pin<Box<Sleep>>>,
+    trailers: Option<HeaderMap>,
 }
 
 impl Payload {
     pub(crate) fn text(text: impl Into<Bytes>) -> Payload {
-        Payload { text: text.into(), filler: 0, sent: 0, pause: None, waiting: None }
+        Payload { text: text.into(), filler: 0, sent: 0, pause: None, waiting: None, trailers: None }
     }
 
     pub(crate) fn filler(bytes: u64) -> Payload {
@@ -36,6 +39,10 @@ impl Payload {
 
     pub(crate) fn with_pause(self, pause: Option<BodyPause>) -> Payload {
         Payload { pause, ..self }
+    }
+
+    pub(crate) fn with_trailers(self, trailers: HeaderMap) -> Payload {
+        Payload { trailers: Some(trailers), ..self }
     }
 
     fn remaining(&self) -> u64 {
@@ -62,7 +69,7 @@ impl Body for Payload {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if self.remaining() == 0 {
-            return Poll::Ready(None);
+            return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
         }
         let mut limit = u64::MAX;
         if let Some(pause) = self.pause {
@@ -80,10 +87,13 @@ impl Body for Payload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.remaining() == 0
+        self.remaining() == 0 && self.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.trailers.is_some() {
+            return SizeHint::default();
+        }
         SizeHint::with_exact(self.remaining())
     }
 }

@@ -9,6 +9,7 @@ mod deliveries;
 mod health;
 mod idle;
 mod journal;
+mod protocols;
 mod settings;
 mod tls;
 mod upstream;

@@ -75,6 +75,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Client { stream }
     }
 
+    pub fn into_inner(self) -> S {
+        self.stream
+    }
+
     pub async fn send(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).await.unwrap();
         self.stream.flush().await.unwrap();
