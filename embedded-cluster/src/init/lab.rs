@@ -66,7 +66,6 @@ pub(super) async fn run(request: Request, state_dir: StateDir, mounts: LabMounts
         cluster_dns: CLUSTER_DNS,
         cluster_domain: "cluster.local".to_owned(),
         back_off: BackOffLimits::default(),
-        host_path_root: None,
     };
     let first_node = nodes.first().map(|node| node.address).ok_or("a lab needs a node")?;
     let kubelets: Vec<Arc<Kubelet>> =

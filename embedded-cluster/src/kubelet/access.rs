@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt};
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -19,9 +18,6 @@ use crate::controllers::objects::Objects;
 use crate::controllers::pods::{is_finished, phase};
 use crate::runtime::{ContainerId, ExecProcess, ExecSpec, RuntimeError};
 use crate::store::Store;
-
-/// Shown to a client that attaches a terminal with input.
-const NO_INPUT: &str = "(this lab's containers take no input by attach; for a shell: kubectl exec -it POD -- sh)\r\n";
 
 /// The pods of all nodes, as the API server reaches them through their kubelets.
 pub struct ClusterPods {
@@ -154,33 +150,37 @@ impl PodAccess for ClusterPods {
         found.kubelet.runtime.exec(&id, spec).await.map_err(runtime_error)
     }
 
-    /// Output only: the containers of this lab have no standing input, and say so to whoever brings a terminal. Made for
-    /// an attached client (`kubectl run -i`), a container is shown from its first line, so that nothing is lost while
-    /// the client connects; any other from now on.
+    /// A container that was made for an attached client (`kubectl run -i`) may have ended before the client came: what
+    /// it wrote is then shown from its log, so that nothing is lost however short its life.
     async fn attach(&self, target: &ContainerTarget, spec: ExecSpec) -> Result<ExecProcess, AccessError> {
-        let (found, id) = self.running(target, "attach to").await?;
-        let path = log_path(&found.kubelet, &found.pod, &found.container.name, found.container.attempt);
-        let runtime = found.kubelet.runtime.clone();
+        let found = self.find(target).await?;
+        let finished = is_finished(&found.pod);
+        if let Some(id) = found.container.id.as_ref().filter(|_| !finished) {
+            match found.kubelet.runtime.attach(id, spec.stdin).await {
+                Err(RuntimeError::NotFound(_)) if found.container.expects_client => {}
+                attached => return attached.map_err(runtime_error),
+            }
+        }
+        let Found { kubelet, pod, container } = found;
+        if !container.expects_client || !container.ever_started {
+            return Err(match finished {
+                true => {
+                    let phase = phase(&pod);
+                    AccessError::BadRequest(format!("cannot attach a container in a completed pod; current phase is {phase}"))
+                }
+                false => AccessError::Internal(format!("container {} not found in pod {}", container.name, target.pod)),
+            });
+        }
+        let path = log_path(&kubelet, &pod, &container.name, container.attempt);
         let (exited, exit) = oneshot::channel();
-        let (end, ended) = oneshot::channel::<()>();
-        let waiter = tokio::spawn(async move {
-            let _ = runtime.wait_container(&id).await;
-            let _ = end.send(());
-            // How the container ended is in the pod's status; attaching to it was a success.
-            let _ = exited.send(0);
-        });
-        let since = if found.container.expects_client { None } else { Some(Timestamp::now()) };
-        let options = LogOptions { follow: true, since, ..LogOptions::default() };
-        let notice = if spec.stdin && spec.tty { NO_INPUT } else { "" };
-        let notice = futures::stream::iter((!notice.is_empty()).then(|| Ok(Bytes::from_static(notice.as_bytes()))));
-        let output = notice.chain(logs::stream(path, options, Some(ended.map(drop).boxed())));
+        let _ = exited.send(0);
         Ok(ExecProcess {
             stdin: spec.stdin.then(|| Box::new(tokio::io::sink()) as _),
-            stdout: Some(Box::new(tokio_util::io::StreamReader::new(output.boxed()))),
+            stdout: Some(Box::new(tokio_util::io::StreamReader::new(logs::stream(path, LogOptions::default(), None)))),
             stderr: None,
             resize: None,
             exit,
-            guard: Box::new(AbortOnDrop(waiter.abort_handle())),
+            guard: Box::new(()),
         })
     }
 
@@ -199,13 +199,5 @@ impl PodAccess for ClusterPods {
                 "failed to connect to localhost:{port} inside namespace \"{uid}\", IPv4: dial tcp4 127.0.0.1:{port}: {error}"
             ))
         })
-    }
-}
-
-struct AbortOnDrop(tokio::task::AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }

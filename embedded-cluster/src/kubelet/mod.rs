@@ -15,6 +15,7 @@ mod quantity;
 mod resolv;
 mod starting;
 mod status;
+mod sysctls;
 mod volumes;
 mod worker;
 

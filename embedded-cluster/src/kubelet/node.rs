@@ -35,7 +35,7 @@ pub type TokenIssuer = Arc<dyn Fn(&str, &str) -> String + Send + Sync>;
 /// What all nodes of a cluster share.
 #[derive(Clone)]
 pub struct KubeletSettings {
-    /// Pod volumes and container logs live in `<state_dir>/pods`.
+    /// Pod volumes and container logs live in `<state_dir>/pods`, the nodes' own files in `<state_dir>/nodes`.
     pub state_dir: PathBuf,
     pub token_issuer: TokenIssuer,
     /// PEM, mounted beside the service account token.
@@ -45,8 +45,6 @@ pub struct KubeletSettings {
     /// `cluster.local`.
     pub cluster_domain: String,
     pub back_off: BackOffLimits,
-    /// hostPath volumes must lie below this folder; `None` refuses all of them.
-    pub host_path_root: Option<PathBuf>,
 }
 
 /// Who a node is.

@@ -17,6 +17,8 @@ pub(super) struct Request {
     pub(super) mounts: Vec<Mount>,
     pub(super) log_path: PathBuf,
     pub(super) attempt: u32,
+    /// The container whose processes it is to see (`targetContainerName`).
+    pub(super) target: Option<ContainerId>,
 }
 
 pub(super) struct Started {
@@ -86,6 +88,8 @@ fn container_spec(request: &Request, image: String) -> ContainerSpec {
         attempt: request.attempt,
         tty: template.tty.unwrap_or(false),
         stdin: template.stdin.unwrap_or(false),
+        stdin_once: template.stdin_once.unwrap_or(false),
+        pid_namespace_of: request.target.clone(),
         added_capabilities: capabilities.into_iter().map(|c| c.trim_start_matches("CAP_").to_owned()).collect(),
         memory_limit: limits.and_then(|l| l.get("memory")).and_then(quantity::bytes),
     }
@@ -99,6 +103,7 @@ pub(super) fn sandbox_spec(kubelet: &Kubelet, pod: &Pod) -> SandboxSpec {
         .iter()
         .flatten()
         .filter_map(|alias| Some((alias.ip.parse::<Ipv4Addr>().ok()?, alias.hostnames.clone().unwrap_or_default())));
+    let sysctls = spec.security_context.and_then(|security| security.sysctls).into_iter().flatten();
     SandboxSpec {
         pod_uid: pod.metadata.uid.clone().unwrap_or_default(),
         namespace: pod.metadata.namespace.clone().unwrap_or_default(),
@@ -107,5 +112,7 @@ pub(super) fn sandbox_spec(kubelet: &Kubelet, pod: &Pod) -> SandboxSpec {
         node: kubelet.node.name.clone(),
         resolv_conf: resolv::resolv_conf(pod, kubelet.settings.cluster_dns, &kubelet.settings.cluster_domain),
         host_aliases: aliases.collect(),
+        sysctls: sysctls.map(|sysctl| (sysctl.name, sysctl.value)).collect(),
+        host_network: (spec.host_network == Some(true)).then_some(kubelet.node.address),
     }
 }

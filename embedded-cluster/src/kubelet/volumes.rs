@@ -10,7 +10,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{Container, KeyToPath, Pod, Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, KeyToPath, Pod, Volume, VolumeProjection};
 
 use super::environment::{ConfigError, field, resource};
 use super::node::Kubelet;
@@ -49,7 +49,7 @@ impl Volumes {
         for volume in &volumes {
             let failed = |detail: String| VolumeError { volume: volume.name.clone(), detail };
             if let Some(host_path) = &volume.host_path {
-                let path = allowed_host_path(kubelet, &host_path.path).map_err(failed)?;
+                let path = node_path(kubelet, host_path).map_err(failed)?;
                 self.sources.insert(volume.name.clone(), path);
             } else if volume.empty_dir.is_some() {
                 let path = self.folder.join("kubernetes.io~empty-dir").join(&volume.name);
@@ -156,11 +156,35 @@ fn sub_path_of(source: &Path, path: &str) -> Result<PathBuf, ConfigError> {
     whole.canonicalize().map_err(|e| ConfigError(format!("failed to prepare subPath {path:?}: {e}")))
 }
 
-fn allowed_host_path(kubelet: &Kubelet, path: &str) -> Result<PathBuf, String> {
-    let refused = || format!("hostPath {path:?} is not allowed: pods of this lab see nothing of the host's files");
-    let root = kubelet.settings.host_path_root.as_ref().ok_or_else(refused)?;
-    let whole = Path::new(path).canonicalize().map_err(|e| format!("hostPath {path:?}: {e}"))?;
-    if whole.starts_with(root) { Ok(whole) } else { Err(refused()) }
+/// Nodes of this lab have a file system of their own, empty at first: pods of one node share it, and see nothing of the
+/// machine that the lab runs on.
+fn node_path(kubelet: &Kubelet, wanted: &HostPathVolumeSource) -> Result<PathBuf, String> {
+    let path = &wanted.path;
+    let failed = |e: io::Error| format!("hostPath {path:?}: {e}");
+    let root = kubelet.settings.state_dir.join("nodes").join(&kubelet.node.name);
+    for folder in ["etc", "tmp", "var/lib", "var/log"] {
+        std::fs::create_dir_all(root.join(folder)).map_err(failed)?;
+    }
+    let root = root.canonicalize().map_err(failed)?;
+    let whole = root.join(Path::new(path).components().filter(|c| matches!(c, Component::Normal(_))).collect::<PathBuf>());
+    let kind = wanted.type_.as_deref().unwrap_or_default();
+    match kind {
+        "" | "DirectoryOrCreate" if !whole.exists() => std::fs::create_dir_all(&whole).map_err(failed)?,
+        "FileOrCreate" if !whole.exists() => std::fs::write(&whole, []).map_err(failed)?,
+        _ => {}
+    }
+    let is_right = match kind {
+        "" => true,
+        "Directory" | "DirectoryOrCreate" => whole.is_dir(),
+        "File" | "FileOrCreate" => whole.is_file(),
+        _ => false,
+    };
+    if !is_right {
+        return Err(format!("hostPath type check failed: {path} is not a {}", kind.trim_end_matches("OrCreate").to_lowercase()));
+    }
+    // A pod may have left a link that leads out.
+    let whole = whole.canonicalize().map_err(failed)?;
+    if whole.starts_with(&root) { Ok(whole) } else { Err(format!("hostPath {path:?} leads out of the node's file system")) }
 }
 
 fn payload(kubelet: &Kubelet, pod: &Pod, volume: &Volume, pod_ip: &str) -> Result<Payload, ConfigError> {

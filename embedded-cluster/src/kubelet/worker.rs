@@ -21,6 +21,7 @@ use super::node::Kubelet;
 use super::prober::Kind;
 use super::starting::{self, StartError, Started};
 use super::status::{self, Stopped, View};
+use super::sysctls;
 use super::volumes::Volumes;
 use crate::controllers::events::reference;
 use crate::controllers::objects::Key;
@@ -281,6 +282,9 @@ impl Worker {
             return self.advance_termination();
         }
         if self.sandbox.is_none() {
+            if let Some(message) = sysctls::refused(&self.pod) {
+                return self.reject("SysctlForbidden", message);
+            }
             self.make_sandbox();
             return false;
         }
@@ -296,13 +300,16 @@ impl Worker {
         false
     }
 
+    /// The pod ends without having begun.
+    fn reject(&mut self, reason: &str, message: String) -> bool {
+        self.kubelet.recorder.warning(&self.about, reason, message.clone());
+        let message = format!("Pod was rejected: {message}");
+        self.stopped = Some(Stopped { reason: Some(reason.to_owned()), message: Some(message), failed: true });
+        true
+    }
+
     fn make_sandbox(&mut self) {
         if self.sandbox_pending || self.not_before.is_some_and(|at| at > Instant::now()) {
-            return;
-        }
-        if self.pod.spec.as_ref().is_some_and(|s| s.host_network == Some(true)) {
-            // Run in a network of its own it would be another pod than the one asked for.
-            self.sandbox_made(Err("hostNetwork is not served: nodes of this lab have no programs of their own".to_owned()));
             return;
         }
         if let Err(error) = self.set_up_volumes() {

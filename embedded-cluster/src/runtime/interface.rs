@@ -22,6 +22,10 @@ pub struct SandboxSpec {
     pub resolv_conf: String,
     /// Lines for /etc/hosts besides localhost and the pod's own name (`spec.hostAliases`).
     pub host_aliases: Vec<(Ipv4Addr, Vec<String>)>,
+    /// `securityContext.sysctls`: names with dots and their values, set in the pod's own network namespace.
+    pub sysctls: Vec<(String, String)>,
+    /// `hostNetwork`: the node's network namespace instead of one of its own, with the node's address, which this is.
+    pub host_network: Option<Ipv4Addr>,
 }
 
 /// A pod's network namespace, up and addressed.
@@ -57,7 +61,12 @@ pub struct ContainerSpec {
     /// How often this container was started before.
     pub attempt: u32,
     pub tty: bool,
+    /// Standard input stays open for clients that attach; without, it is empty.
     pub stdin: bool,
+    /// The end of the first attached client's input is the end of the container's.
+    pub stdin_once: bool,
+    /// `targetContainerName` of an ephemeral container: its processes see and can signal those of this one.
+    pub pid_namespace_of: Option<ContainerId>,
     /// `securityContext.capabilities.add` without the `CAP_` prefix.
     pub added_capabilities: Vec<String>,
     /// `resources.limits.memory` in bytes.
@@ -151,6 +160,11 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     async fn signal_container(&self, id: &ContainerId, signal: i32) -> Result<(), RuntimeError>;
 
     async fn exec(&self, id: &ContainerId, spec: ExecSpec) -> Result<ExecProcess, RuntimeError>;
+
+    /// Joins the container's own streams, from now on; the first client of a container that was made with `stdin` also
+    /// gets what was written before it came. Dropping the guard detaches, the container runs on. `exit` is 0: how the
+    /// container ended is told by [`ContainerRuntime::wait_container`].
+    async fn attach(&self, id: &ContainerId, with_input: bool) -> Result<ExecProcess, RuntimeError>;
 
     /// Resident bytes and CPU time (nanoseconds) of everything in the container.
     async fn usage(&self, id: &ContainerId) -> Result<(u64, u64), RuntimeError>;

@@ -54,8 +54,12 @@ impl Lab {
     }
 
     pub async fn pod(self: &Arc<Self>) -> Pod {
+        self.pod_with(|_| {}).await.unwrap()
+    }
+
+    pub async fn pod_with(self: &Arc<Self>, change: impl FnOnce(&mut SandboxSpec)) -> Result<Pod, RuntimeError> {
         let uid = format!("pod-{}", self.pods.fetch_add(1, Ordering::Relaxed));
-        let spec = SandboxSpec {
+        let mut spec = SandboxSpec {
             pod_uid: uid.clone(),
             namespace: "default".to_owned(),
             pod_name: uid.clone(),
@@ -63,9 +67,12 @@ impl Lab {
             node: "node-0".to_owned(),
             resolv_conf: "nameserver 10.96.0.10\n".to_owned(),
             host_aliases: vec![(Ipv4Addr::new(10, 1, 2, 3), vec!["alias.test".to_owned()])],
+            sysctls: Vec::new(),
+            host_network: None,
         };
-        self.runtime.create_sandbox(spec).await.unwrap();
-        Pod { lab: Arc::clone(self), uid }
+        change(&mut spec);
+        self.runtime.create_sandbox(spec).await?;
+        Ok(Pod { lab: Arc::clone(self), uid })
     }
 }
 
@@ -83,6 +90,8 @@ impl Pod {
             attempt: 0,
             tty: false,
             stdin: false,
+            stdin_once: false,
+            pid_namespace_of: None,
             added_capabilities: Vec::new(),
             memory_limit: None,
         }

@@ -4,6 +4,7 @@
 //! children; and it starts itself again as the runtime's shim. Both need a `main` of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test; clippy knows only those under #[test]")]
 
+mod attach;
 mod containers;
 mod exec;
 mod lab;
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
                 std::mem::forget(folder);
                 return ExitCode::SUCCESS;
             }
-            let tests = [containers::tests(), output::tests(), exec::tests()].into_iter().flatten().collect();
+            let tests = [containers::tests(), output::tests(), exec::tests(), attach::tests()].into_iter().flatten().collect();
             let conclusion = libtest_mimic::run(&arguments, tests);
             std::mem::forget(folder);
             conclusion.exit_code()

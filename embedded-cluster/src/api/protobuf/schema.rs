@@ -54,10 +54,41 @@ ServicePort: 1 name text, 2 protocol text, 3 port int, 4 targetPort intstr, 5 no
 ServiceStatus: 1 loadBalancer LoadBalancerStatus
 Pod: 1 metadata ObjectMeta, 2 spec PodSpec, 3 status PodStatus
 PodTemplateSpec: 1 metadata ObjectMeta, 2 spec PodSpec
-PodSpec: 1 volumes []Volume, 2 containers []Container, 3 restartPolicy text, 4 terminationGracePeriodSeconds *int, 5 activeDeadlineSeconds *int, 6 dnsPolicy text, 7 nodeSelector map:text, 8 serviceAccountName text, 9 serviceAccount text, 10 nodeName text, 11 hostNetwork bool, 12 hostPID bool, 13 hostIPC bool, 14 securityContext PodSecurityContext, 15 imagePullSecrets []LocalObjectReference, 16 hostname text, 17 subdomain text, 19 schedulerName text, 20 initContainers []Container, 21 automountServiceAccountToken *bool, 24 priorityClassName text, 25 priority *int, 27 shareProcessNamespace *bool, 29 runtimeClassName *text, 30 enableServiceLinks *bool, 31 preemptionPolicy *text
-Container: 1 name text, 2 image text, 3 command []text, 4 args []text, 5 workingDir text, 6 ports []ContainerPort, 7 env []EnvVar, 8 resources ResourceRequirements, 9 volumeMounts []VolumeMount, 13 terminationMessagePath text, 14 imagePullPolicy text, 16 stdin bool, 17 stdinOnce bool, 18 tty bool, 20 terminationMessagePolicy text, 24 restartPolicy *text
+PodSpec: 1 volumes []Volume, 2 containers []Container, 3 restartPolicy text, 4 terminationGracePeriodSeconds *int, 5 activeDeadlineSeconds *int, 6 dnsPolicy text, 7 nodeSelector map:text, 8 serviceAccountName text, 9 serviceAccount text, 10 nodeName text, 11 hostNetwork bool, 12 hostPID bool, 13 hostIPC bool, 14 securityContext PodSecurityContext, 15 imagePullSecrets []LocalObjectReference, 16 hostname text, 17 subdomain text, 19 schedulerName text, 20 initContainers []Container, 21 automountServiceAccountToken *bool, 22 tolerations []Toleration, 23 hostAliases []HostAlias, 24 priorityClassName text, 25 priority *int, 27 shareProcessNamespace *bool, 29 runtimeClassName *text, 30 enableServiceLinks *bool, 31 preemptionPolicy *text
+Container: 1 name text, 2 image text, 3 command []text, 4 args []text, 5 workingDir text, 6 ports []ContainerPort, 7 env []EnvVar, 8 resources ResourceRequirements, 9 volumeMounts []VolumeMount, 10 livenessProbe Probe, 11 readinessProbe Probe, 12 lifecycle Lifecycle, 13 terminationMessagePath text, 14 imagePullPolicy text, 15 securityContext SecurityContext, 16 stdin bool, 17 stdinOnce bool, 18 tty bool, 20 terminationMessagePolicy text, 22 startupProbe Probe, 24 restartPolicy *text
 ContainerPort: 1 name text, 2 hostPort int, 3 containerPort int, 4 protocol text, 5 hostIP text
-EnvVar: 1 name text, 2 value text
+EnvVar: 1 name text, 2 value text, 3 valueFrom EnvVarSource
+EnvVarSource: 1 fieldRef ObjectFieldSelector, 3 configMapKeyRef KeySelector, 4 secretKeyRef KeySelector
+ObjectFieldSelector: 1 apiVersion text, 2 fieldPath text
+KeySelector: 1 localObjectReference ~LocalObjectReference, 2 key text, 3 optional *bool
+Probe: 1 handler ~ProbeHandler, 2 initialDelaySeconds int, 3 timeoutSeconds int, 4 periodSeconds int, 5 successThreshold int, 6 failureThreshold int, 7 terminationGracePeriodSeconds *int
+ProbeHandler: 1 exec ExecAction, 2 httpGet HTTPGetAction, 3 tcpSocket TCPSocketAction
+Lifecycle: 1 postStart LifecycleHandler, 2 preStop LifecycleHandler
+LifecycleHandler: 1 exec ExecAction, 2 httpGet HTTPGetAction, 3 tcpSocket TCPSocketAction, 4 sleep SleepAction
+ExecAction: 1 command []text
+HTTPGetAction: 1 path text, 2 port intstr, 3 host text, 4 scheme text, 5 httpHeaders []HTTPHeader
+HTTPHeader: 1 name text, 2 value text
+TCPSocketAction: 1 port intstr, 2 host text
+SleepAction: 1 seconds int
+SecurityContext: 1 capabilities Capabilities, 2 privileged *bool, 4 runAsUser *int, 5 runAsNonRoot *bool, 6 readOnlyRootFilesystem *bool, 7 allowPrivilegeEscalation *bool, 8 runAsGroup *int
+Capabilities: 1 add []text, 2 drop []text
+PodSecurityContext: 2 runAsUser *int, 3 runAsNonRoot *bool, 5 fsGroup *int, 6 runAsGroup *int, 7 sysctls []Sysctl
+Sysctl: 1 name text, 2 value text
+Toleration: 1 key text, 2 operator text, 3 value text, 4 effect text, 5 tolerationSeconds *int
+HostAlias: 1 ip text, 2 hostnames []text
+Volume: 1 name text, 2 volumeSource ~VolumeSource
+VolumeSource: 1 hostPath HostPathVolumeSource, 2 emptyDir EmptyDirVolumeSource, 6 secret SecretVolumeSource, 19 configMap ConfigMapVolumeSource, 26 projected ProjectedVolumeSource
+HostPathVolumeSource: 1 path text, 2 type *text
+EmptyDirVolumeSource: 1 medium text
+SecretVolumeSource: 1 secretName text, 2 items []KeyToPath, 3 defaultMode *int, 4 optional *bool
+ConfigMapVolumeSource: 1 localObjectReference ~LocalObjectReference, 2 items []KeyToPath, 3 defaultMode *int, 4 optional *bool
+KeyToPath: 1 key text, 2 path text, 3 mode *int
+ProjectedVolumeSource: 1 sources []VolumeProjection, 2 defaultMode *int
+VolumeProjection: 1 secret SourceProjection, 2 downwardAPI DownwardAPIProjection, 3 configMap SourceProjection, 4 serviceAccountToken ServiceAccountTokenProjection
+SourceProjection: 1 localObjectReference ~LocalObjectReference, 2 items []KeyToPath, 4 optional *bool
+DownwardAPIProjection: 1 items []DownwardAPIVolumeFile
+DownwardAPIVolumeFile: 1 path text, 2 fieldRef ObjectFieldSelector, 4 mode *int
+ServiceAccountTokenProjection: 1 audience text, 2 expirationSeconds *int, 3 path text
 ResourceRequirements: 1 limits map:quantity, 2 requests map:quantity
 VolumeMount: 1 name text, 2 readOnly bool, 3 mountPath text, 4 subPath text
 ResourceQuota: 1 metadata ObjectMeta, 2 spec ResourceQuotaSpec, 3 status ResourceQuotaStatus

@@ -107,7 +107,8 @@ impl ContainerRuntime for FakeRuntime {
     }
 
     async fn create_sandbox(&self, spec: SandboxSpec) -> Result<Sandbox, RuntimeError> {
-        Ok(Sandbox { pod_uid: spec.pod_uid, node: spec.node, ip: Ipv4Addr::new(10, 244, 0, 9) })
+        let ip = spec.host_network.unwrap_or(Ipv4Addr::new(10, 244, 0, 9));
+        Ok(Sandbox { pod_uid: spec.pod_uid, node: spec.node, ip })
     }
 
     async fn remove_sandbox(&self, _pod_uid: &str) {
@@ -177,6 +178,10 @@ impl ContainerRuntime for FakeRuntime {
         });
         let abort = task.abort_handle();
         Ok(ExecProcess { stdin: None, stdout: None, stderr: None, resize: None, exit, guard: Box::new(abort) })
+    }
+
+    async fn attach(&self, id: &ContainerId, _with_input: bool) -> Result<ExecProcess, RuntimeError> {
+        Err(RuntimeError::NotFound(id.0.clone()))
     }
 
     async fn usage(&self, _id: &ContainerId) -> Result<(u64, u64), RuntimeError> {

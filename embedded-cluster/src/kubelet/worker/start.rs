@@ -10,12 +10,12 @@ use k8s_openapi::api::core::v1::Container as ContainerTemplate;
 use tokio::time::Instant;
 
 use super::{Message, RETRY, Worker, log_path, message_path};
-use crate::kubelet::container::{Container, Ended, State, Task};
+use crate::kubelet::container::{Container, Ended, Role, State, Task};
 use crate::kubelet::probe_actions::Target;
 use crate::kubelet::prober::{self, Kind};
 use crate::kubelet::starting::{self, StartError, Started};
 use crate::kubelet::{environment, hooks};
-use crate::runtime::{ExitStatus, Mount};
+use crate::runtime::{ContainerId, ExitStatus, Mount};
 
 /// ErrImagePull is shown this long before it becomes ImagePullBackOff.
 const PULL_ERROR_SHOWN: Duration = Duration::from_secs(1);
@@ -34,6 +34,10 @@ impl Worker {
         let (env, mut mounts) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => return self.config_error(index, error.0),
+        };
+        let target = match self.debugged(index) {
+            Ok(target) => target,
+            Err(error) => return self.config_error(index, error),
         };
         let message = message_path(&self.kubelet, &self.pod, self.containers[index].name(), run);
         match message_mount(&self.containers[index].template, message) {
@@ -56,6 +60,7 @@ impl Worker {
             mounts,
             log_path: log_path(&self.kubelet, &self.pod, container.name(), run),
             attempt: run,
+            target,
         };
         let (kubelet, pod, outbox, about) = (self.kubelet.clone(), self.pod.clone(), self.outbox.clone(), self.about_container(index));
         // Not tied to the container's tasks: a start that has begun is carried to its end, so that no process is lost.
@@ -63,6 +68,16 @@ impl Worker {
             let started = starting::start(&kubelet, &pod, request, &about).await;
             let _ = outbox.send(Message::Started(index, attempt, started));
         });
+    }
+
+    /// The container that an ephemeral one targets.
+    fn debugged(&self, index: usize) -> Result<Option<ContainerId>, String> {
+        let container = &self.containers[index];
+        let ephemeral = self.pod.spec.iter().flat_map(|s| s.ephemeral_containers.iter().flatten()).find(|e| e.name == container.name());
+        let wanted = ephemeral.filter(|_| container.role == Role::Ephemeral).and_then(|e| e.target_container_name.as_deref());
+        let Some(wanted) = wanted.filter(|name| !name.is_empty()) else { return Ok(None) };
+        let target = self.containers.iter().find(|c| c.name() == wanted).and_then(|c| c.id());
+        target.cloned().map(Some).ok_or_else(|| format!("unable to find target container \"{wanted}\""))
     }
 
     pub(super) fn config_error(&mut self, index: usize, message: String) {

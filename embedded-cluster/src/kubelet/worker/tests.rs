@@ -34,7 +34,6 @@ impl Lab {
             cluster_dns: [10, 96, 0, 10].into(),
             cluster_domain: "cluster.local".to_owned(),
             back_off: BackOffLimits::default(),
-            host_path_root: None,
         };
         let node = NodeIdentity {
             name: "node-1".to_owned(),
@@ -498,13 +497,52 @@ async fn last_words_are_reported() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn host_network_is_refused_with_a_reason() {
+async fn a_host_network_pod_has_the_nodes_address() {
     let lab = Lab::new();
     lab.run(json!({"hostNetwork": true, "containers": [{"name": "app"}]}));
-    seconds(5).await;
-    assert_eq!((lab.phase().as_str(), lab.waiting().as_deref()), ("Pending", Some("ContainerCreating")));
-    assert!(lab.reasons().contains(&"FailedCreatePodSandBox".to_owned()));
-    lab.delete(None);
-    seconds(0).await;
-    assert!(lab.gone());
+    seconds(1).await;
+    let status = lab.pod().status.expect("a status");
+    assert_eq!((status.pod_ip.is_some(), status.pod_ip), (true, status.host_ip));
+}
+
+#[tokio::test(start_paused = true)]
+async fn safe_sysctls_reach_the_sandbox_and_others_fail_the_pod() {
+    let pod = |name: &str| json!({"securityContext": {"sysctls": [{"name": name, "value": "1"}]}, "containers": [{"name": "app"}]});
+    let lab = Lab::new();
+    lab.run(pod("net.ipv4.ip_local_port_range"));
+    seconds(1).await;
+    assert_eq!(lab.phase(), "Running");
+    let lab = Lab::new();
+    lab.run(pod("kernel.panic"));
+    seconds(1).await;
+    let status = lab.pod().status.expect("a status");
+    assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("SysctlForbidden")));
+    assert_eq!(status.message.as_deref(), Some("Pod was rejected: forbidden sysctl: \"kernel.panic\" not allowlisted"));
+    assert_eq!(lab.runtime.journal(), [] as [String; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ephemeral_container_joins_its_target_once_that_runs() {
+    let lab = Lab::new();
+    lab.run(json!({"containers": [{"name": "app"}]}));
+    seconds(1).await;
+    let key = ("n".to_owned(), "pod".to_owned());
+    let add = |name: &str, target: &str| {
+        let ephemeral = json!({"name": name, "image": "busybox", "targetContainerName": target});
+        lab.pods
+            .modify(&key, |pod| {
+                let spec = pod.spec.as_mut().expect("a spec");
+                spec.ephemeral_containers.get_or_insert_default().push(serde_json::from_value(ephemeral.clone()).expect("a container"));
+            })
+            .expect("changed");
+    };
+    add("debugger", "app");
+    seconds(1).await;
+    let spec = lab.runtime.specs().into_iter().find(|spec| spec.name == "debugger").expect("started");
+    assert_eq!(spec.pid_namespace_of.map(|id| id.0).as_deref(), Some("app-1"));
+    add("lost", "nobody");
+    seconds(1).await;
+    let statuses = lab.pod().status.and_then(|s| s.ephemeral_container_statuses).unwrap_or_default();
+    let lost = statuses.iter().find(|s| s.name == "lost").and_then(|s| s.state.clone()).and_then(|s| s.waiting).expect("it waits");
+    assert_eq!(lost.message.as_deref(), Some("unable to find target container \"nobody\""));
 }

@@ -10,22 +10,24 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use super::attachment::Attachments;
+
 /// containerd's `max_container_log_line_size`.
 const LONGEST_LINE: usize = 16 * 1024;
 const READ_AT_ONCE: usize = 32 * 1024;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stream {
     Stdout,
     Stderr,
 }
 
-/// Copies everything into the log until the stream ends. Whatever was read at once is written at once: a reader of the
+/// Copies everything into the log, and to attached clients, until the stream ends. Whatever was read at once is written at once: a reader of the
 /// file sees a line as soon as the container has written it.
 ///
 /// The file is opened for appending, so both streams may write to it. Writing goes to memory (the page cache, or
 /// tmpfs), which is why it may happen on an executor's thread.
-pub(super) async fn record(mut from: impl AsyncRead + Unpin, stream: Stream, log: Arc<File>) -> io::Result<()> {
+pub(super) async fn record(mut from: impl AsyncRead + Unpin, stream: Stream, log: Arc<File>, clients: &Attachments) -> io::Result<()> {
     let mut lines = Lines::new(stream);
     let mut buffer = vec![0; READ_AT_ONCE];
     loop {
@@ -34,6 +36,7 @@ pub(super) async fn record(mut from: impl AsyncRead + Unpin, stream: Stream, log
             return (&*log).write_all(lines.finish(Timestamp::now()));
         }
         (&*log).write_all(lines.push(&buffer[..read], Timestamp::now()))?;
+        clients.publish(stream, &buffer[..read]).await;
     }
 }
 

@@ -1,9 +1,11 @@
 //! The container runtime of the lab: every container a process in pid, mount, uts and ipc namespaces of its own, inside
 //! the pod's network namespace.
 
+mod attachment;
 mod capabilities;
 mod container;
 mod log_file;
+mod memory;
 mod order;
 mod process;
 mod program;

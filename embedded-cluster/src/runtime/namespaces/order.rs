@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 /// What a shim process is to do; it does one thing and ends.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Order {
-    /// Descriptors: the pod's network namespace, then stdin, stdout and stderr unless a terminal is asked for.
-    Start { process: ProcessOrder, hostname: String, root: RootOrder },
+    /// Descriptors: the pod's network namespace; with `shares_pids` a pidfd of the process whose pid namespace is joined;
+    /// then stdin, stdout and stderr unless a terminal is asked for.
+    Start { process: ProcessOrder, hostname: String, root: RootOrder, shares_pids: bool },
     /// Descriptors: a pidfd of the container's first process, then stdin, stdout and stderr likewise.
     Join { process: ProcessOrder },
 }
@@ -48,8 +49,8 @@ pub(super) enum Reply {
     /// can register the pid before it may become its child and be reaped.
     Born {
         pid: i32,
-        /// What /proc/PID/ns/pid of every process in the container reads.
-        pid_namespace: String,
+        /// What /proc/PID/ns/mnt of every process in the container reads.
+        mount_namespace: String,
     },
     /// Comes with the master side of the terminal.
     Terminal,

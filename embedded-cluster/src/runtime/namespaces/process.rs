@@ -18,7 +18,7 @@ use crate::runtime::RuntimeError;
 #[derive(Debug)]
 pub(super) struct Running {
     pub handle: Handle,
-    pub pid_namespace: String,
+    pub mount_namespace: String,
     pub terminal: Option<OwnedFd>,
     pub ended: oneshot::Receiver<Ended>,
 }
@@ -60,17 +60,17 @@ pub(super) fn start(executable: &Path, reaper: &Reaper, order: &Order, theirs: V
     loop {
         let reply = channel.receive::<Reply>().map_err(io("hear from the shim"))?;
         match reply {
-            Some((Reply::Born { pid, pid_namespace }, mut descriptors)) => {
+            Some((Reply::Born { pid, mount_namespace }, mut descriptors)) => {
                 let handle = descriptors.pop().ok_or_else(|| Failure::system("hear from the shim", "no pidfd came"))?;
                 let ended = reaper.claim(pid);
-                born = Some((Handle(handle), pid_namespace, ended));
+                born = Some((Handle(handle), mount_namespace, ended));
                 let _ = channel.send(&(), &[]);
             }
             Some((Reply::Terminal, mut descriptors)) => terminal = descriptors.pop(),
             Some((Reply::Failed(failure), _)) => return Err(failure),
             None => {
-                let (handle, pid_namespace, ended) = born.ok_or_else(|| Failure::system("start the process", "the shim ended early"))?;
-                return Ok(Running { handle, pid_namespace, terminal, ended });
+                let (handle, mount_namespace, ended) = born.ok_or_else(|| Failure::system("start the process", "the shim ended early"))?;
+                return Ok(Running { handle, mount_namespace, terminal, ended });
             }
         }
     }

@@ -16,8 +16,10 @@ use tokio::net::TcpStream;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 
-use super::container::{Container, Outputs};
+use super::attachment::{Attachments, Input, resizing};
+use super::container::{Begun, Container, Outputs};
 use super::log_file::Stream;
+use super::memory::MemoryWatch;
 use super::order::{Bind, Order, ProcessOrder, RootOrder};
 use super::process::{Handle, Running, start};
 use super::reaper::Reaper;
@@ -47,6 +49,7 @@ pub struct NamespaceRuntime {
     reaper: Reaper,
     sandboxes: Mutex<HashMap<String, PodSandbox>>,
     containers: Mutex<HashMap<ContainerId, Arc<Container>>>,
+    memory: MemoryWatch,
     next: AtomicU64,
 }
 
@@ -65,6 +68,7 @@ impl NamespaceRuntime {
             reaper,
             sandboxes: Mutex::default(),
             containers: Mutex::default(),
+            memory: MemoryWatch::default(),
             next: AtomicU64::new(rand::random()),
         }
     }
@@ -101,10 +105,20 @@ impl ContainerRuntime for NamespaceRuntime {
     }
 
     async fn create_sandbox(&self, spec: SandboxSpec) -> Result<Sandbox, RuntimeError> {
-        let network =
-            self.network.attach_pod(&spec.node, &spec.pod_uid).await.map_err(|error| system("attach the pod to the network", error))?;
-        let sandbox = Sandbox { pod_uid: spec.pod_uid.clone(), node: spec.node.clone(), ip: network.ip };
-        let pod = PodSandbox { spec: Arc::new(spec), netns: network.netns, ip: network.ip };
+        let (netns, ip) = match spec.host_network {
+            Some(address) => {
+                let node = self.network.node(&spec.node);
+                (node.ok_or_else(|| system("enter the node's network", format!("there is no node \"{}\"", spec.node)))?, address)
+            }
+            None => {
+                let network = self.network.attach_pod(&spec.node, &spec.pod_uid).await;
+                let network = network.map_err(|error| system("attach the pod to the network", error))?;
+                set_sysctls(&network.netns, &spec.sysctls).await?;
+                (network.netns, network.ip)
+            }
+        };
+        let sandbox = Sandbox { pod_uid: spec.pod_uid.clone(), node: spec.node.clone(), ip };
+        let pod = PodSandbox { spec: Arc::new(spec), netns, ip };
         lock(&self.sandboxes).insert(sandbox.pod_uid.clone(), pod);
         Ok(sandbox)
     }
@@ -116,7 +130,7 @@ impl ContainerRuntime for NamespaceRuntime {
             containers.extract_if(|_, container| container.pod_uid == pod_uid).map(|(_, container)| container).collect()
         };
         for container in &left {
-            let _ = container.handle.signal(libc::SIGKILL);
+            container.kill();
         }
         let all_ended = futures::future::join_all(left.iter().map(|container| container.ended()));
         if tokio::time::timeout(KILL_WITHIN, all_ended).await.is_err() {
@@ -141,25 +155,46 @@ impl ContainerRuntime for NamespaceRuntime {
         let netns = sandbox.netns.fd().try_clone_to_owned().map_err(|error| system("hold the pod's network namespace", error))?;
 
         let mut theirs = vec![netns];
+        if let Some(target) = &spec.pid_namespace_of {
+            let target = self.container(target)?;
+            theirs.push(target.handle.as_fd().try_clone_to_owned().map_err(|error| system("hold the target container", error))?);
+        }
         let mut outputs: Outputs = Vec::new();
+        let mut input: Option<Input> = None;
         if !spec.tty {
-            theirs.push(null_input()?);
+            theirs.push(if spec.stdin {
+                let (reader, writer) = input_pipe()?;
+                input = Some(Box::new(writer));
+                reader
+            } else {
+                null_input()?
+            });
             for stream in [Stream::Stdout, Stream::Stderr] {
                 let (reader, writer) = output_pipe()?;
                 theirs.push(writer);
                 outputs.push((Box::new(reader), stream));
             }
         }
-        let order = Order::Start { process: process.clone(), hostname: sandbox.spec.hostname.clone(), root };
+        let shares_pids = spec.pid_namespace_of.is_some();
+        let order = Order::Start { process: process.clone(), hostname: sandbox.spec.hostname.clone(), root, shares_pids };
         let mut running = self.start(order, theirs).await?;
+        let mut terminal = None;
         if let Some(master) = running.terminal.take() {
-            let terminal = Terminal::new(master).map_err(|error| system("read the container's terminal", error))?;
-            outputs.push((Box::new(terminal), Stream::Stdout));
+            let used = |error| system("use the container's terminal", error);
+            let own = Terminal::new(master).map_err(used)?;
+            outputs.push((Box::new(own.duplicate().map_err(used)?), Stream::Stdout));
+            if spec.stdin {
+                input = Some(Box::new(own.duplicate().map_err(used)?));
+            }
+            terminal = Some(own);
         }
-        let container = Container::follow(running, pod_uid.to_owned(), process, outputs, log, spec.memory_limit);
+        let attachments = Attachments::new(input, terminal, spec.stdin, spec.stdin_once);
+        let begun = Begun { running, outputs, log, attachments, shares_pids };
+        let limit = spec.memory_limit.map(|limit| (limit, &self.memory));
+        let container = Container::follow(pod_uid.to_owned(), process, begun, limit);
         // The pod may have been removed meanwhile, and then nobody would end this container any more.
         if self.sandbox(pod_uid).is_err() {
-            let _ = container.handle.signal(libc::SIGKILL);
+            container.kill();
             return Err(RuntimeError::NotFound(pod_uid.to_owned()));
         }
         let id = self.new_id();
@@ -221,8 +256,12 @@ impl ContainerRuntime for NamespaceRuntime {
         Ok(ExecProcess { stdin, stdout, stderr, resize, exit, guard: Box::new(KillOnDrop(running.handle)) })
     }
 
+    async fn attach(&self, id: &ContainerId, with_input: bool) -> Result<ExecProcess, RuntimeError> {
+        self.container(id)?.attachments.attach(with_input).map_err(|error| system("attach to the container", error))
+    }
+
     async fn usage(&self, id: &ContainerId) -> Result<(u64, u64), RuntimeError> {
-        let namespace = self.container(id)?.pid_namespace.clone();
+        let namespace = self.container(id)?.mount_namespace.clone();
         let usage = tokio::task::spawn_blocking(move || usage::of_namespace(&namespace));
         usage.await.map(|usage| (usage.resident, usage.cpu_nanoseconds)).map_err(|error| system("read /proc", error))
     }
@@ -258,18 +297,11 @@ struct Streams {
 impl Streams {
     fn take_terminal(&mut self, master: OwnedFd, with_input: bool) -> io::Result<()> {
         let terminal = Terminal::new(master)?;
-        let sizes = terminal.duplicate()?;
+        self.resize = Some(resizing(&terminal)?);
         if with_input {
             self.stdin = Some(Box::new(terminal.duplicate()?));
         }
         self.stdout = Some(Box::new(terminal));
-        let (sender, mut receiver) = mpsc::channel::<TerminalSize>(4);
-        tokio::spawn(async move {
-            while let Some(size) = receiver.recv().await {
-                sizes.resize(size);
-            }
-        });
-        self.resize = Some(sender);
         Ok(())
     }
 }
@@ -315,6 +347,21 @@ fn root_order(config: &RuntimeConfig, spec: &ContainerSpec, image: &Image, sandb
     let from_image = image.mounts.iter().map(|(source, target)| Bind { source: source.clone(), target: target.clone(), read_only: true });
     let from_pod = spec.mounts.iter().map(|m| Bind { source: m.source.clone(), target: m.target.clone(), read_only: m.read_only });
     RootOrder { at: config.root_mount.clone(), executable: config.executable.clone(), binds: from_image.chain(from_pod).collect(), files }
+}
+
+/// /proc/sys shows each process the settings of the network namespace it is in.
+async fn set_sysctls(netns: &Netns, sysctls: &[(String, String)]) -> Result<(), RuntimeError> {
+    if sysctls.is_empty() {
+        return Ok(());
+    }
+    let sysctls = sysctls.to_vec();
+    let set = move || {
+        sysctls.iter().try_for_each(|(name, value)| {
+            let path = PathBuf::from("/proc/sys").join(name.replace('.', "/"));
+            std::fs::write(&path, value).map_err(|error| system(&format!("set the kernel parameter {name}={value}"), error))
+        })
+    };
+    netns.run(set).await.map_err(|error| system("set kernel parameters", error))?
 }
 
 fn null_input() -> Result<OwnedFd, RuntimeError> {

@@ -53,12 +53,17 @@ pub(crate) fn take_channel() -> Result<Channel, Errno> {
 
 fn carry_out(channel: &Channel, order: Order, descriptors: Vec<OwnedFd>) -> Result<(), Failure> {
     let mut descriptors = descriptors.into_iter();
-    let namespaces = descriptors.next().ok_or_else(|| Failure::system("take the namespace's descriptor", "there is none"))?;
-    let stdio: Vec<OwnedFd> = descriptors.collect();
+    let mut namespace = || descriptors.next().ok_or_else(|| Failure::system("take the namespace's descriptor", "there is none"));
+    let namespaces = namespace()?;
     let (process, container) = match order {
-        Order::Start { process, hostname, root } => {
-            let own = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWPID;
+        Order::Start { process, hostname, root, shares_pids } => {
+            let mut own = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC;
             system("enter the pod's network namespace", setns(&namespaces, CloneFlags::CLONE_NEWNET))?;
+            if shares_pids {
+                system("enter the target container's pid namespace", setns(namespace()?, CloneFlags::CLONE_NEWPID))?;
+            } else {
+                own |= CloneFlags::CLONE_NEWPID;
+            }
             system("make the container's namespaces", unshare(own))?;
             (process, Some((hostname, root)))
         }
@@ -73,6 +78,7 @@ fn carry_out(channel: &Channel, order: Order, descriptors: Vec<OwnedFd>) -> Resu
             (process, None)
         }
     };
+    let stdio: Vec<OwnedFd> = descriptors.collect();
     fork_into(channel, &process, container.as_ref(), &stdio)
 }
 
@@ -89,9 +95,9 @@ fn fork_into(channel: &Channel, process: &ProcessOrder, container: Option<&(Stri
             unsafe { libc::_exit(i32::from(FAILED)) }
         }
         ForkResult::Parent { child } => {
-            let pid_namespace = pid_namespace();
+            let mount_namespace = mount_namespace();
             let pidfd = open_pidfd(child.as_raw())?;
-            let born = Reply::Born { pid: child.as_raw(), pid_namespace };
+            let born = Reply::Born { pid: child.as_raw(), mount_namespace };
             channel.send(&born, &[pidfd.as_fd()]).map_err(|e| Failure::system("report the new process", e))?;
             let _ = channel.receive::<()>();
             Ok(())
@@ -162,8 +168,9 @@ fn default_signals() {
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
 }
 
-fn pid_namespace() -> String {
-    fs::read_link("/proc/self/ns/pid_for_children").map(|link| link.to_string_lossy().into_owned()).unwrap_or_default()
+/// The child's too, which is forked after this process has entered or made it.
+fn mount_namespace() -> String {
+    fs::read_link("/proc/self/ns/mnt").map(|link| link.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn open_pidfd(pid: i32) -> Result<OwnedFd, Failure> {
