@@ -35,6 +35,9 @@ pub(crate) enum ApplyError {
     /// Something else failed.
     #[error("{0}")]
     Internal(String),
+    /// The gateway runs and follows the objects by itself, but is not where they are, or were when they were looked at: to be asked again.
+    #[error("{0}")]
+    Behind(String),
 }
 
 /// The gateway stopped, or never ran.

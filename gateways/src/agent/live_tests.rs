@@ -71,14 +71,16 @@ impl Bench {
                     version: version::numbers(&build.version).unwrap(),
                     root: nix::unistd::Uid::effective().is_root(),
                     open_files: 1024,
+                    name_servers: Vec::new(),
                 },
             )),
             GatewayKind::Envoy => {
                 Box::new(EnvoyGateway::new(binary, envoy::Layout { state: folder, http_port: port, https_port, admin_port: 0 }, 1))
             }
-            GatewayKind::Haproxy => {
-                Box::new(HaproxyGateway::new(binary, haproxy::Layout { state: folder, http_port: port, https_port, open_files: 1024 }))
-            }
+            GatewayKind::Haproxy => Box::new(HaproxyGateway::new(
+                binary,
+                haproxy::Layout { state: folder, http_port: port, https_port, open_files: 1024, name_servers: Vec::new() },
+            )),
             GatewayKind::Traefik => return None,
         };
         Some(Self { kind, gateway, port, https_port, state })

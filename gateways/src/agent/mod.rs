@@ -170,6 +170,12 @@ fn open_files() -> u64 {
     nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).map_or(1024, |(_, hard)| hard)
 }
 
+/// `nameserver` lines of resolv.conf(5).
+fn name_servers() -> Vec<std::net::IpAddr> {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    text.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok()).collect()
+}
+
 fn gateway(kind: GatewayKind, arguments: &AgentArgs, version: &str, binary: Binary, settings: &EffectiveSettings) -> Box<dyn Gateway> {
     match kind {
         GatewayKind::Nginx => Box::new(NginxGateway::new(
@@ -181,6 +187,7 @@ fn gateway(kind: GatewayKind, arguments: &AgentArgs, version: &str, binary: Bina
                 version: version::numbers(version).unwrap_or_default(),
                 root: nix::unistd::Uid::effective().is_root(),
                 open_files: open_files(),
+                name_servers: name_servers(),
             },
         )),
         GatewayKind::Envoy => {
@@ -198,6 +205,7 @@ fn gateway(kind: GatewayKind, arguments: &AgentArgs, version: &str, binary: Bina
                 http_port: arguments.http_port,
                 https_port: arguments.https_port,
                 open_files: open_files(),
+                name_servers: name_servers(),
             };
             Box::new(HaproxyGateway::new(binary, layout))
         }

@@ -23,6 +23,8 @@ pub(super) struct Reconciler {
     /// The last configuration that the gateway refused, and why.
     refused: Option<(Files, String)>,
     changed_at: Option<Instant>,
+    /// The gateway has to be held against the newest objects once more, whether or not they change.
+    behind: bool,
 }
 
 impl Reconciler {
@@ -36,7 +38,18 @@ impl Reconciler {
         health: Health,
     ) -> Self {
         let status = Status { gateway: kind, version, generation: 0, applied: Default::default(), last_error: None };
-        Self { following, gateway, reporter: Reporter::new(client), status, state, health, running: None, refused: None, changed_at: None }
+        Self {
+            following,
+            gateway,
+            reporter: Reporter::new(client),
+            status,
+            state,
+            health,
+            running: None,
+            refused: None,
+            changed_at: None,
+            behind: false,
+        }
     }
 
     /// Runs until the gateway ends.
@@ -44,6 +57,9 @@ impl Reconciler {
         loop {
             if let Err(error) = self.reconcile().await {
                 return error;
+            }
+            if std::mem::take(&mut self.behind) {
+                continue;
             }
             tokio::select! {
                 () = self.following.changed() => {}
@@ -108,6 +124,14 @@ impl Reconciler {
                 let problems = refusals(&objects, &reason);
                 self.refused = Some((files, reason));
                 Ok(problems)
+            }
+            Err(ApplyError::Behind(reason)) => {
+                if self.status.last_error.as_ref() != Some(&reason) {
+                    log(&format!("not in force yet: {reason}"));
+                }
+                self.status.last_error = Some(reason);
+                self.behind = true;
+                Ok(Vec::new())
             }
             // Before the first configuration is served there is nothing to fall back to.
             Err(ApplyError::Internal(reason)) if self.running.is_none() => Err(AgentError::Start(reason)),

@@ -39,10 +39,34 @@ pub(super) fn cluster(state: &Path, backend: &Backend, route: &Route) -> (String
     if let Some(snippet) = settings.snippets.envoy.as_ref().and_then(|envoy| envoy.cluster.as_ref()) {
         merge(&mut cluster, snippet);
     }
+    if let Some(external) = &backend.external {
+        // Contour: a logical cluster whose addresses Envoy looks up by itself, every so often
+        cluster["type"] = json!("STRICT_DNS");
+        cluster["dns_refresh_rate"] = json!(seconds(settings.dns_valid));
+        cluster["dns_lookup_family"] = json!("AUTO");
+        if !settings.dns_timeout.is_zero() {
+            // c-ares takes whole seconds; one try, so that this is how long a lookup may take
+            cluster["typed_dns_resolver_config"] = json!({
+                "name": "envoy.network.dns_resolver.cares",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+                    "query_timeout_seconds": settings.dns_timeout.as_millis().div_ceil(1000),
+                    "query_tries": 1,
+                },
+            });
+        }
+        cluster["load_assignment"] = json!({ "cluster_name": "external", "endpoints": [{ "lb_endpoints": [
+            { "endpoint": { "address": socket_address(&external.name, external.port) } }
+        ] }] });
+    }
     let hash = digest(&cluster.to_string());
     let name = format!("{}/{}/{}/{}", backend.namespace, backend.service, backend.port, &hash[..10]);
     cluster["name"] = json!(name);
-    cluster["eds_cluster_config"] = json!({ "eds_config": file_source(&state.join(eds_file(&name))) });
+    if backend.external.is_some() {
+        cluster["load_assignment"]["cluster_name"] = json!(name);
+    } else {
+        cluster["eds_cluster_config"] = json!({ "eds_config": file_source(&state.join(eds_file(&name))) });
+    }
     (name, cluster)
 }
 

@@ -67,8 +67,10 @@ pub fn render(model: &Model, layout: &Layout) -> Files {
         let Target::Backend(key) = &route.target else { continue };
         let Some(backend) = model.backends.get(key) else { continue };
         let (name, resource) = cluster::cluster(&layout.state, backend, route);
-        let endpoints = response("endpoint.v3.ClusterLoadAssignment", [cluster::load_assignment(&name, backend)]);
-        files.insert(eds_file(&name), endpoints);
+        if backend.external.is_none() {
+            let endpoints = response("endpoint.v3.ClusterLoadAssignment", [cluster::load_assignment(&name, backend)]);
+            files.insert(eds_file(&name), endpoints);
+        }
         clusters.insert(name, resource);
     }
     files.insert(CDS.into(), response("cluster.v3.Cluster", clusters.into_values()));

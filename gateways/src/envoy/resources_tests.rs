@@ -111,3 +111,19 @@ fn snippets_are_merged() {
     assert_eq!(cluster(&files)["type"], "EDS");
     assert_eq!(route(&files)["route"]["prefix_rewrite"], "/x");
 }
+
+#[test]
+fn an_external_name_is_a_cluster_that_envoy_looks_up() {
+    let external = SHOP.replace(
+        "spec: { ports: [{ name: http, port: 80, targetPort: http }] }",
+        "spec: { type: ExternalName, externalName: stock.warehouse.svc.cluster.local, ports: [{ name: http, port: 80 }] }",
+    );
+    let files = files(&external.replace("settings.yaml: \"\"", "settings.yaml: \"{dns: {valid: 1s, timeout: 700ms}}\""));
+    let cluster = cluster(&files);
+    assert_eq!((&cluster["type"], &cluster["dns_refresh_rate"]), (&Value::from("STRICT_DNS"), &Value::from("1s")));
+    assert_eq!(cluster["load_assignment"]["cluster_name"], cluster["name"]);
+    assert_eq!(cluster["typed_dns_resolver_config"]["typed_config"]["query_timeout_seconds"], 1);
+    let address = &cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"];
+    assert_eq!((&address["address"], &address["port_value"]), (&Value::from("stock.warehouse.svc.cluster.local"), &Value::from(80)));
+    assert!(cluster["eds_cluster_config"].is_null() && !files.keys().any(|name| name.starts_with("eds")), "{files:?}");
+}

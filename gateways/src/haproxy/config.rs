@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -35,9 +36,12 @@ pub struct Layout {
     pub https_port: u16,
     /// Limit of open files of this process: HAProxy refuses to start with a `maxconn` that it has no file descriptors for.
     pub open_files: u64,
+    /// The pod's name servers, for names that are looked up while requests are served.
+    pub name_servers: Vec<IpAddr>,
 }
 
 pub(super) const CONF: &str = "haproxy.cfg";
+const RESOLVERS: &str = "kubernetes";
 const CERTIFICATES: &str = "tls/certificates.list";
 
 /// All files that HAProxy reads, by name in the state folder.
@@ -48,6 +52,9 @@ pub fn render(model: &Model, layout: &Layout) -> Files {
         writer.rules(host, &mut rules);
     }
     writer.head();
+    if model.backends.values().any(|backend| backend.external.is_some()) {
+        writer.resolvers();
+    }
     writer.frontends(&rules);
     let backends = std::mem::take(&mut writer.backends);
     for (name, body) in &backends {
@@ -114,6 +121,21 @@ impl<'a> Writer<'a> {
         line!(self, "    timeout server-fin {}", time(Duration::from_secs(50)));
         line!(self, "    timeout tunnel {}", time(Duration::from_secs(3600)));
         self.snippet(snippets.defaults.as_ref());
+    }
+
+    /// As HAProxy Ingress writes it for `dns-resolvers`.
+    fn resolvers(&mut self) {
+        let global = &self.model.global;
+        line!(self, "resolvers {RESOLVERS}");
+        for (index, server) in self.layout.name_servers.iter().enumerate() {
+            let address = SocketAddr::new(*server, 53);
+            line!(self, "    nameserver dns{index} {address}");
+        }
+        line!(self, "    accepted_payload_size 8192");
+        line!(self, "    hold obsolete 0s");
+        line!(self, "    hold valid {}", time(global.dns_valid));
+        line!(self, "    timeout resolve {}", time(global.dns_timeout));
+        line!(self, "    timeout retry {}", time(global.dns_timeout));
     }
 
     fn snippet(&mut self, text: Option<&String>) {
@@ -249,6 +271,11 @@ impl<'a> Writer<'a> {
         }
         if options.contains(" ssl") {
             self.upstream_tls(route, &mut options);
+        }
+        if let Some(external) = &backend.external {
+            let name = format!("{}:{}", external.name, external.port);
+            // Without an address until DNS has given one: a name that cannot be resolved must not keep HAProxy from starting
+            add(&format!("server srv001 {name} {options} resolvers {RESOLVERS} resolve-prefer ipv4 init-addr none"));
         }
         for (index, endpoint) in backend.endpoints.iter().enumerate() {
             add(&format!("server srv{:03} {endpoint} {options}", index + 1));

@@ -10,7 +10,13 @@ use crate::{
 };
 
 fn conf(yaml: &str) -> String {
-    let layout = Layout { state: "/tmp/gateway".into(), http_port: 80, https_port: 443, open_files: 100_000 };
+    let layout = Layout {
+        state: "/tmp/gateway".into(),
+        http_port: 80,
+        https_port: 443,
+        open_files: 100_000,
+        name_servers: vec![[10, 96, 0, 10].into()],
+    };
     render(&build(GatewayKind::Haproxy, &objects(yaml)), &layout)[Path::new(CONF)].clone()
 }
 
@@ -66,4 +72,22 @@ fn annotations_of_its_own_controller_are_read_and_those_of_others_are_not() {
     };
     assert!(with("haproxy-ingress.github.io/backend-protocol: h1-ssl").contains(" ssl verify none\n"));
     assert!(!with("nginx.ingress.kubernetes.io/backend-protocol: HTTPS").contains(" ssl verify none\n"));
+}
+
+#[test]
+fn an_external_name_is_looked_up_by_haproxys_resolvers() {
+    let external = SHOP.replace(
+        "spec: { ports: [{ name: http, port: 80, targetPort: http }] }",
+        "spec: { type: ExternalName, externalName: stock.warehouse.svc.cluster.local, ports: [{ name: http, port: 80 }] }",
+    );
+    let text = conf(&external.replace("settings.yaml: \"\"", "settings.yaml: \"{dns: {timeout: 500ms, valid: 2s}}\""));
+    for directive in [
+        "resolvers kubernetes\n    nameserver dns0 10.96.0.10:53\n",
+        "    hold valid 2000ms\n    timeout resolve 500ms\n    timeout retry 500ms\n",
+        "    server srv001 stock.warehouse.svc.cluster.local:80 check ",
+        " resolvers kubernetes resolve-prefer ipv4 init-addr none\n",
+    ] {
+        assert!(text.contains(directive), "{directive} is not in\n{text}");
+    }
+    assert!(!conf(SHOP).contains("resolvers"));
 }

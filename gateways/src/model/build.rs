@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -11,7 +12,7 @@ use k8s_openapi::api::{
 };
 use kube::{Resource, ResourceExt};
 
-use super::{Backend, Certificate, Host, HostName, Model, Objects, PathMatch, Problem, Route, Target, endpoints};
+use super::{Backend, Certificate, ExternalName, Host, HostName, Model, Objects, PathMatch, Problem, Route, Target, endpoints};
 use crate::{
     EffectiveSettings, GatewayKind, Settings,
     manifests::SETTINGS_KEY,
@@ -181,8 +182,23 @@ impl Builder<'_> {
         for mistake in mistakes {
             self.problem(service.as_ref(), "InvalidAnnotation", mistake.to_string());
         }
-        let endpoints = endpoints::ready_endpoints(&self.objects.endpoint_slices, &namespace, name, port);
-        let backend = Backend { name: key.clone(), namespace, service: name.clone(), port: port_text, endpoints };
+        let external = service.spec.as_ref().filter(|spec| spec.type_.as_deref() == Some("ExternalName")).map(|spec| {
+            let name = spec.external_name.as_deref().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+            ExternalName { name, port: number }
+        });
+        if let Some(external) = external.as_ref().filter(|external| !is_host_name(&external.name)) {
+            let message = format!("Service {namespace}/{name} has an externalName that is no host name: {:?}", external.name);
+            self.problem(ingress.as_ref(), "InvalidExternalName", message);
+            return (Target::Unresolved(key), settings.clone());
+        }
+        let endpoints = match &external {
+            Some(_) => Vec::new(),
+            None if self.kind == GatewayKind::Traefik && sends_to_cluster_ip(&service) => {
+                cluster_address(&service, number).into_iter().collect()
+            }
+            None => endpoints::ready_endpoints(&self.objects.endpoint_slices, &namespace, name, port),
+        };
+        let backend = Backend { name: key.clone(), namespace, service: name.clone(), port: port_text, endpoints, external };
         self.backends.insert(key.clone(), backend);
         (Target::Backend(key), settings.clone().overlaid(&overrides))
     }
@@ -215,6 +231,15 @@ impl Builder<'_> {
     }
 }
 
+/// Traefik's annotation for leaving the choice of the pod to the Service.
+fn sends_to_cluster_ip(service: &Service) -> bool {
+    service.annotations().get("traefik.ingress.kubernetes.io/service.nativelb").is_some_and(|value| value == "true")
+}
+
+fn cluster_address(service: &Service, port: u16) -> Option<SocketAddr> {
+    Some(SocketAddr::new(service.spec.as_ref()?.cluster_ip.as_ref()?.parse().ok()?, port))
+}
+
 fn text_of(secret: &Secret, key: &str) -> Option<String> {
     let bytes = secret.data.as_ref()?.get(key)?;
     let text = String::from_utf8(bytes.0.clone()).ok()?;
@@ -235,8 +260,10 @@ fn host_name(host: Option<&str>) -> HostName {
 fn name_is_unsafe(name: &HostName) -> bool {
     match name {
         HostName::Any => false,
-        HostName::Exact(name) | HostName::Wildcard(name) => {
-            !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
-        }
+        HostName::Exact(name) | HostName::Wildcard(name) => !is_host_name(name),
     }
+}
+
+fn is_host_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
 }

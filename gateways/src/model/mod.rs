@@ -106,8 +106,25 @@ pub struct Backend {
     pub service: String,
     /// Name or number, as the Ingress says it.
     pub port: String,
-    /// Ready pods, sorted.
+    /// Ready pods, sorted. Empty for an external name.
     pub endpoints: Vec<SocketAddr>,
+    /// The Service is of type ExternalName: the gateway looks this name up by itself.
+    pub external: Option<ExternalName>,
+}
+
+/// Where a Service of type ExternalName leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExternalName {
+    /// Without the final dot.
+    pub name: String,
+    pub port: u16,
+}
+
+impl Backend {
+    /// There is nobody to send a request to.
+    pub fn is_empty(&self) -> bool {
+        self.endpoints.is_empty() && self.external.is_none()
+    }
 }
 
 /// A certificate for TLS from clients.

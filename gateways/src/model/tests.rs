@@ -102,3 +102,28 @@ fn versions_name_every_object() {
     let versions = objects(SHOP).versions();
     insta::assert_json_snapshot!(versions);
 }
+
+#[test]
+fn an_external_name_has_no_endpoints_and_is_looked_up() {
+    let external = SHOP.replace(
+        "spec: { ports: [{ name: http, port: 80,",
+        "spec: { type: ExternalName, externalName: Stock.test., ports: [{ name: http, port: 80,",
+    );
+    let model = build(GatewayKind::Nginx, &objects(&external));
+    let backend = &model.backends["shop-shop-80"];
+    assert_eq!((backend.endpoints.len(), backend.is_empty()), (0, false));
+    assert_eq!(backend.external.as_ref().map(|external| (external.name.as_str(), external.port)), Some(("stock.test", 80)));
+    let bad = build(GatewayKind::Nginx, &objects(&external.replace("Stock.test.", "\"a b\"")));
+    assert_eq!(bad.problems.iter().map(|problem| problem.reason).collect::<Vec<_>>(), ["InvalidExternalName"]);
+}
+
+#[test]
+fn traefik_can_be_told_to_send_to_the_clusters_address() {
+    let native = SHOP.replace("name: shop, namespace: shop, resourceVersion: \"3\", uid: u3", "name: shop, namespace: shop, resourceVersion: \"3\", uid: u3, annotations: { traefik.ingress.kubernetes.io/service.nativelb: \"true\" }").replace("spec: { ports: [{ name: http, port: 80,", "spec: { clusterIP: 10.96.7.7, ports: [{ name: http, port: 80,");
+    let class = native.replace("gatelab.dev/gateway-agent", GatewayKind::Traefik.controller());
+    let addresses = |kind, yaml: &str| {
+        build(kind, &objects(yaml)).backends["shop-shop-80"].endpoints.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(addresses(GatewayKind::Traefik, &class), ["10.96.7.7:80"]);
+    assert_eq!(addresses(GatewayKind::Nginx, &native).len(), 2);
+}

@@ -9,6 +9,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -18,7 +19,7 @@ use super::access_log::LOG_FORMAT;
 use crate::{
     EffectiveSettings,
     agent::Files,
-    model::{Backend, Certificate, Host, HostName, Model, PathMatch, Route, Target},
+    model::{Backend, Certificate, ExternalName, Host, HostName, Model, PathMatch, Route, Target},
     settings::{BackendProtocol, RetryOn, duration, size},
 };
 
@@ -35,6 +36,8 @@ pub struct Layout {
     pub root: bool,
     /// Limit of open files of this process, for `worker_rlimit_nofile`.
     pub open_files: u64,
+    /// The pod's name servers, for names that are looked up while requests are served.
+    pub name_servers: Vec<IpAddr>,
 }
 
 impl Layout {
@@ -230,9 +233,14 @@ impl<'a> Writer<'a> {
         if route.redirect_to_https && !encrypted {
             // ingress-nginx: http-redirect-code
             line!(self, "            return 308 https://$host$request_uri;");
-        } else if let Some(backend) = self.model.backends.get(name).filter(|backend| !backend.endpoints.is_empty()) {
-            let upstream = self.upstream_name(backend, settings);
-            self.proxy(route, &upstream);
+        } else if let Some(backend) = self.model.backends.get(name).filter(|backend| !backend.is_empty()) {
+            match &backend.external {
+                Some(external) => self.external(route, external),
+                None => {
+                    let upstream = self.upstream_name(backend, settings);
+                    self.proxy(route, &upstream, settings.keepalive_connections > 0);
+                }
+            }
         } else {
             // No endpoints, no such Service or no such port: the Lua balancer finds no backend and ends with 503
             line!(self, "            return 503;");
@@ -261,7 +269,22 @@ impl<'a> Writer<'a> {
         name
     }
 
-    fn proxy(&mut self, route: &Route, upstream: &str) {
+    /// A name in a variable is looked up for each request, by nginx' own resolver; it has no pool of connections.
+    fn external(&mut self, route: &Route, external: &ExternalName) {
+        let settings = &route.settings;
+        let servers: Vec<String> = self.layout.name_servers.iter().map(ToString::to_string).collect();
+        // Without one nginx answers 502, "no resolver defined"
+        if !servers.is_empty() {
+            // `valid` takes whole seconds
+            let valid = settings.dns_valid.as_millis().div_ceil(1000).max(1);
+            line!(self, "            resolver {} valid={valid}s ipv6=off;", servers.join(" "));
+        }
+        line!(self, "            resolver_timeout {};", time(settings.dns_timeout));
+        line!(self, "            set $external_name \"{}:{}\";", external.name, external.port);
+        self.proxy(route, "$external_name", false);
+    }
+
+    fn proxy(&mut self, route: &Route, upstream: &str, pooled: bool) {
         let settings = &route.settings;
         let (module, scheme) = match settings.backend_protocol {
             BackendProtocol::Http => ("proxy", "http"),
@@ -274,7 +297,7 @@ impl<'a> Writer<'a> {
         line!(self, "{indent}client_max_body_size {};", size::write(settings.request_body_limit));
         if http {
             line!(self, "{indent}proxy_http_version 1.1;");
-            let connection = if settings.keepalive_connections > 0 { "$connection_upgrade" } else { "$connection_upgrade_or_close" };
+            let connection = if pooled { "$connection_upgrade" } else { "$connection_upgrade_or_close" };
             line!(self, "{indent}proxy_set_header Upgrade $http_upgrade;");
             line!(self, "{indent}proxy_set_header Connection {connection};");
         }

@@ -10,7 +10,15 @@ use crate::{
 };
 
 fn layout() -> Layout {
-    Layout { state: "/tmp/gateway".into(), http_port: 80, https_port: 443, version: (1, 22, 1), root: true, open_files: 1024 }
+    Layout {
+        state: "/tmp/gateway".into(),
+        http_port: 80,
+        https_port: 443,
+        version: (1, 22, 1),
+        root: true,
+        open_files: 1024,
+        name_servers: vec![[10, 96, 0, 10].into()],
+    }
 }
 
 fn conf(yaml: &str) -> String {
@@ -109,4 +117,25 @@ fn paths_become_locations() {
     let conf = conf(&SHOP.replace(original, paths));
     let locations: Vec<&str> = conf.lines().map(str::trim).filter(|line| line.starts_with("location ")).collect();
     insta::assert_debug_snapshot!(locations);
+}
+
+#[test]
+fn an_external_name_is_looked_up_for_each_request() {
+    let external = SHOP.replace(
+        "spec: { ports: [{ name: http, port: 80, targetPort: http }] }",
+        "spec: { type: ExternalName, externalName: Stock.Warehouse.svc.cluster.local., ports: [{ name: http, port: 80 }] }",
+    );
+    let text = conf(&external.replace("settings.yaml: \"\"", "settings.yaml: \"{dns: {timeout: 2s, valid: 300ms}}\""));
+    for directive in [
+        "resolver 10.96.0.10 valid=1s ipv6=off;",
+        "resolver_timeout 2s;",
+        "set $external_name \"stock.warehouse.svc.cluster.local:80\";",
+        "proxy_pass http://$external_name;",
+        "proxy_set_header Connection $connection_upgrade_or_close;",
+    ] {
+        assert!(text.contains(directive), "{directive} is not in\n{text}");
+    }
+    assert!(!text.contains("upstream shop-"), "{text}");
+    let bad = SHOP.replace("spec: { ports:", "spec: { type: ExternalName, externalName: \"a b;\", ports:");
+    assert!(conf(&bad).contains("return 503;"));
 }

@@ -141,6 +141,7 @@ fn merge(settings: &mut Settings, added: Settings) {
         buffers,
         backend_protocol,
         tls,
+        dns,
         sync_delay,
         workers,
         request_body_limit,

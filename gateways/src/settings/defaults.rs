@@ -57,6 +57,10 @@ impl EffectiveSettings {
                 self.tls_name.clone_from(&tls.name);
             }
         }
+        if let Some(dns) = &settings.dns {
+            set(&mut self.dns_timeout, dns.timeout.as_ref());
+            set(&mut self.dns_valid, dns.valid.as_ref());
+        }
         set(&mut self.sync_delay, settings.sync_delay.as_ref());
         set(&mut self.workers, settings.workers.as_ref());
         set(&mut self.request_body_limit, settings.request_body_limit.as_ref());
@@ -149,6 +153,10 @@ fn ingress_nginx() -> EffectiveSettings {
         tls_verify: false,
         tls_ca_secret: None,
         tls_name: None,
+        // resolver_timeout, nginx' own: 30 s
+        dns_timeout: Duration::from_secs(30),
+        // buildResolvers() in internal/ingress/controller/template: valid=30s
+        dns_valid: Duration::from_secs(30),
         // --sync-rate-limit 0.3 a second (internal/ingress/controller/flags): one sync in 3.3 s, the first at once. It bounds every
         // sync there, reload or not (syncIngress() takes from the rate limiter first), so it bounds ours, which are all reloads.
         sync_delay: Duration::from_millis(3333),
@@ -197,6 +205,9 @@ fn contour() -> EffectiveSettings {
         tls_verify: false,
         tls_ca_secret: None,
         tls_name: None,
+        dns_timeout: Duration::ZERO,
+        // dns_refresh_rate, Envoy's own: 5 s
+        dns_valid: Duration::from_secs(5),
         // holdoffDelay in cmd/contour/serve.go: 100 ms (and at most 500 ms)
         sync_delay: Duration::from_millis(100),
         // Envoy's --concurrency: one worker for each hardware thread
@@ -243,6 +254,10 @@ fn haproxy_ingress() -> EffectiveSettings {
         tls_verify: false,
         tls_ca_secret: None,
         tls_name: None,
+        // dns-timeout-retry: 1s
+        dns_timeout: Duration::from_secs(1),
+        // dns-hold-valid: 1s
+        dns_valid: Duration::from_secs(1),
         // --rate-limit-update 0.5 a second
         sync_delay: Duration::from_secs(2),
         // nbthread: 2
@@ -284,6 +299,8 @@ fn traefik() -> EffectiveSettings {
         tls_verify: true,
         tls_ca_secret: None,
         tls_name: None,
+        dns_timeout: Duration::ZERO,
+        dns_valid: Duration::ZERO,
         // providers.providersThrottleDuration: 2s
         sync_delay: Duration::from_secs(2),
         workers: 0,

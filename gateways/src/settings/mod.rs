@@ -45,6 +45,8 @@ pub struct Settings {
     pub backend_protocol: Option<BackendProtocol>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSettings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsSettings>,
     /// At least this long lies between two changes of the running configuration. ingress-nginx: `--sync-rate-limit`, as a period.
     #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     pub sync_delay: Option<Duration>,
@@ -179,6 +181,20 @@ pub struct TlsSettings {
     pub name: Option<String>,
 }
 
+/// Looking up the names of ExternalName Services.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct DnsSettings {
+    /// How long a lookup may take. nginx: `resolver_timeout`; HAProxy: `timeout resolve` and `timeout retry` of the `resolvers` section; Envoy:
+    /// c-ares' `query_timeout_seconds`, whole seconds, with one try. Traefik's lookups are part of its dial timeout.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    /// How long an answer is used. nginx: `valid` of `resolver`, whole seconds; HAProxy: `hold valid`; Envoy: the cluster's `dns_refresh_rate`. Traefik
+    /// looks a name up for each new connection.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub valid: Option<Duration>,
+}
+
 /// Raw configuration for one place of a gateway's configuration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -268,6 +284,10 @@ pub struct EffectiveSettings {
     pub tls_verify: bool,
     pub tls_ca_secret: Option<String>,
     pub tls_name: Option<String>,
+    #[serde(with = "duration::required")]
+    pub dns_timeout: Duration,
+    #[serde(with = "duration::required")]
+    pub dns_valid: Duration,
     #[serde(with = "duration::required")]
     pub sync_delay: Duration,
     pub workers: u32,

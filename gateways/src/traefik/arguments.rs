@@ -17,12 +17,15 @@ fn time(duration: Duration) -> String {
     format!("{}ms", duration.as_millis())
 }
 
-pub(super) fn arguments(settings: &EffectiveSettings, layout: &Layout) -> Vec<String> {
+/// `ca`: PEM of the authorities for backends' certificates.
+pub(super) fn arguments(settings: &EffectiveSettings, ca: Option<&str>, layout: &Layout) -> Vec<String> {
     let timeouts = "--serversTransport.forwardingTimeouts";
     let mut arguments = vec![
         "--global.checkNewVersion=false".to_owned(),
         "--global.sendAnonymousUsage=false".to_owned(),
         "--providers.kubernetesIngress=true".to_owned(),
+        // Off by default; without it there would be nothing to see
+        "--providers.kubernetesIngress.allowExternalNameServices=true".to_owned(),
         format!("--providers.providersThrottleDuration={}", time(settings.sync_delay)),
         format!("--entryPoints.web.address=:{}", layout.http_port),
         format!("--entryPoints.websecure.address=:{}", layout.https_port),
@@ -47,6 +50,9 @@ pub(super) fn arguments(settings: &EffectiveSettings, layout: &Layout) -> Vec<St
         ),
         format!("--serversTransport.insecureSkipVerify={}", !settings.tls_verify),
     ];
+    if let Some(ca) = ca {
+        arguments.push(format!("--serversTransport.rootCAs={ca}"));
+    }
     for entry_point in ["web", "websecure"] {
         let timeout = time(settings.client_idle_timeout);
         arguments.push(format!("--entryPoints.{entry_point}.transport.respondingTimeouts.idleTimeout={timeout}"));
@@ -63,10 +69,14 @@ mod tests {
     fn settings_become_arguments() {
         let layout = Layout { http_port: 80, https_port: 443, api_port: 9901 };
         let settings = Settings::from_yaml("{connect-timeout: 500ms, read-timeout: 1s, idle-timeout: 3s, tls: {verify: false}}").unwrap();
-        let text = |settings: &EffectiveSettings| arguments(settings, &layout).join("\n");
+        let text = |settings: &EffectiveSettings| arguments(settings, None, &layout).join("\n");
         let defaults = EffectiveSettings::defaults(GatewayKind::Traefik);
         insta::assert_snapshot!(text(&defaults));
         let own = text(&defaults.overlaid(&settings));
+        assert!(
+            arguments(&EffectiveSettings::defaults(GatewayKind::Traefik), Some("PEM"), &layout)
+                .contains(&"--serversTransport.rootCAs=PEM".to_owned())
+        );
         for argument in ["dialTimeout=500ms", "responseHeaderTimeout=1000ms", "idleConnTimeout=3000ms", "insecureSkipVerify=true"] {
             assert!(own.contains(argument), "{argument} is not in\n{own}");
         }

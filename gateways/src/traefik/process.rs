@@ -24,11 +24,11 @@ use crate::{
     model::Model,
 };
 
-/// How long Traefik may take to start and to fill its caches.
+/// How long Traefik may take to start.
 const START: Duration = Duration::from_secs(15);
-/// How long it may take to follow a change, beside its throttle. Objects that change meanwhile make this wait pointless, so it is short:
+/// How long it is waited for at a time, beside its throttle. Objects that change meanwhile make this wait pointless, so it is short:
 /// the reconciler then comes again with the newest.
-const SETTLE: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_millis(200);
 const POLL: Duration = Duration::from_millis(20);
 
 /// A running Traefik (or one about to be started).
@@ -45,6 +45,12 @@ impl TraefikGateway {
         Self { binary, layout, child: None, arguments: Vec::new() }
     }
 
+    /// Its one serversTransport is for all backends, so it has the one authority that the settings name for all of them.
+    fn arguments_for(&self, model: &Model) -> Vec<String> {
+        let authority = model.hosts.iter().flat_map(|host| &host.routes).find_map(|route| route.ca.as_deref());
+        arguments::arguments(&model.global, authority, &self.layout)
+    }
+
     async fn raw_data(&self) -> std::io::Result<Value> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.layout.api_port)).await?;
         // HTTP/1.0: the answer comes in one piece and ends with the connection
@@ -55,7 +61,19 @@ impl TraefikGateway {
         Ok(serde_json::from_str(body)?)
     }
 
-    async fn wait(&mut self, model: &Model, within: Duration) -> Result<(), ApplyError> {
+    /// Waits until Traefik's API answers.
+    async fn started(&mut self) -> Result<(), ApplyError> {
+        let answers = timeout(START, async {
+            while self.raw_data().await.is_err() {
+                self.alive()?;
+                sleep(POLL).await;
+            }
+            Ok(())
+        });
+        answers.await.unwrap_or_else(|_| Err(ApplyError::Internal(format!("Traefik's API does not answer within {START:?}"))))
+    }
+
+    async fn settled(&mut self, model: &Model, within: Duration) -> Result<(), ApplyError> {
         let mut last = "its API does not answer".to_owned();
         let settled = timeout(within, async {
             loop {
@@ -65,14 +83,19 @@ impl TraefikGateway {
                         Some(difference) => last = difference,
                     }
                 }
-                if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
-                    return Err(ApplyError::Internal(format!("Traefik ended with {status}")));
-                }
+                self.alive()?;
                 sleep(POLL).await;
             }
         })
         .await;
-        settled.unwrap_or(Err(ApplyError::Internal(last)))
+        settled.unwrap_or(Err(ApplyError::Behind(last)))
+    }
+
+    fn alive(&mut self) -> Result<(), ApplyError> {
+        match self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+            Some(status) => Err(ApplyError::Internal(format!("Traefik ended with {status}"))),
+            None => Ok(()),
+        }
     }
 
     fn terminate(&self) {
@@ -88,22 +111,21 @@ impl Gateway for TraefikGateway {
     /// Not files of Traefik's: its arguments, and what it is to have found by itself, so that a change of either is noticed.
     fn render(&self, model: &Model) -> Files {
         Files::from([
-            ("arguments".into(), arguments::arguments(&model.global, &self.layout).join("\n")),
+            ("arguments".into(), self.arguments_for(model).join("\n")),
             ("routes".into(), format!("{:#?}\n{:#?}", model.hosts, model.backends)),
         ])
     }
 
     async fn apply(&mut self, model: &Model, _files: &Files) -> Result<(), ApplyError> {
-        let arguments = arguments::arguments(&model.global, &self.layout);
-        let mut within = SETTLE + 2 * model.global.sync_delay;
+        let arguments = self.arguments_for(model);
         if arguments != self.arguments {
             // Static configuration is read once
             self.quit().await;
             self.child = Some(self.binary.spawn(self.binary.command().args(&arguments))?);
             self.arguments = arguments;
-            within = START;
+            self.started().await?;
         }
-        self.wait(model, within).await
+        self.settled(model, SETTLE + 2 * model.global.sync_delay).await
     }
 
     async fn ended(&mut self) -> GatewayError {

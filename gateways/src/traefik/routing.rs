@@ -23,7 +23,9 @@ pub(super) fn difference(model: &Model, raw: &Value) -> Option<String> {
                 BackendProtocol::Https | BackendProtocol::Grpcs => "https",
                 BackendProtocol::H2c | BackendProtocol::Grpc => "h2c",
             };
-            let expected: BTreeSet<String> = backend.endpoints.iter().map(|endpoint| format!("{scheme}://{endpoint}")).collect();
+            let external = backend.external.iter().map(|external| format!("{scheme}://{}:{}", external.name, external.port));
+            let expected: BTreeSet<String> =
+                backend.endpoints.iter().map(|endpoint| format!("{scheme}://{endpoint}")).chain(external).collect();
             let actual = services.iter().find(|(service, _)| service == name).map(|(_, service)| servers(service)).unwrap_or_default();
             if actual != expected {
                 return Some(format!("Traefik sends {name} to {actual:?} and not to {expected:?}"));

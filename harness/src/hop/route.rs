@@ -19,6 +19,8 @@ pub struct Route {
     /// `None` for headless Services and those that do not exist.
     pub cluster_ip: Option<String>,
     pub port: Option<u16>,
+    /// Of a Service of type ExternalName: the name that the gateway has to look up.
+    pub external_name: Option<String>,
     pub ready: Vec<Endpoint>,
     /// Whether the gateway is told to speak TLS to the application.
     pub tls: bool,
@@ -37,6 +39,7 @@ pub fn find(snapshot: &Snapshot, host: &str, target: &str, tls_by_default: bool)
         service: service.clone(),
         cluster_ip: None,
         port: None,
+        external_name: None,
         ready: Vec::new(),
         tls: speaks_tls(ingress).unwrap_or(tls_by_default),
         broken: None,
@@ -57,11 +60,26 @@ pub fn find(snapshot: &Snapshot, host: &str, target: &str, tls_by_default: bool)
     };
     route.port = port["port"].as_u64().and_then(|number| u16::try_from(number).ok());
     let port_name = port["name"].as_str().unwrap_or_default();
+    if object.pointer("/spec/type").and_then(Value::as_str) == Some("ExternalName") {
+        let name = object.pointer("/spec/externalName").and_then(Value::as_str).unwrap_or_default();
+        route.external_name = Some(name.to_owned());
+        // A name of the cluster leads to another Service; what is outside cannot be looked into.
+        if let Some((other, other_namespace)) = cluster_service(name) {
+            route.ready = ready_endpoints(snapshot, other_namespace, other, port_name);
+            route.namespace = other_namespace.to_owned();
+        }
+        return Ok(route);
+    }
     route.ready = ready_endpoints(snapshot, &namespace, &service, port_name);
     if route.ready.is_empty() {
         route.broken = Some(format!("Service {namespace}/{service} has no ready endpoint"));
     }
     Ok(route)
+}
+
+/// `name` and `namespace` of `name.namespace.svc.cluster.local`.
+fn cluster_service(name: &str) -> Option<(&str, &str)> {
+    name.trim_end_matches('.').strip_suffix(".svc.cluster.local")?.split_once('.')
 }
 
 /// Exact host before wildcard before none, exact path before the longest prefix (Ingress, "Multiple matches").
@@ -157,6 +175,21 @@ mod tests {
         assert_eq!((route.cluster_ip.as_deref(), route.port), (Some("10.96.3.4"), Some(80)));
         assert_eq!(route.ready, [Endpoint { ip: "10.244.0.9".into(), port: 8081, pod: Some("shop-a".into()) }]);
         assert_eq!(route.broken, None);
+    }
+
+    #[test]
+    fn an_external_name_leads_to_the_service_it_names() {
+        let objects = world(8080, true).of_kind("Service", None).cloned().chain(
+            world(8080, true).of_kind("EndpointSlice", None).cloned()).chain([
+            json!({ "kind": "Ingress", "metadata": { "namespace": "front", "name": "front" }, "spec": { "rules": [
+                { "host": "shop.test", "http": { "paths": [
+                    { "path": "/", "pathType": "Prefix", "backend": { "service": { "name": "shop", "port": { "number": 80 } } } }] } }] } }),
+            json!({ "kind": "Service", "metadata": { "namespace": "front", "name": "shop" }, "spec": { "type": "ExternalName",
+                "externalName": "shop.shop.svc.cluster.local", "ports": [{ "name": "http", "port": 80 }] } }),
+        ]).collect::<Vec<_>>();
+        let route = find(&Snapshot::from_objects(objects), "shop.test", "/", false).unwrap();
+        assert_eq!((route.external_name.as_deref(), route.broken.as_deref()), (Some("shop.shop.svc.cluster.local"), None));
+        assert_eq!((route.namespace.as_str(), route.ready.len()), ("shop", 1));
     }
 
     #[test]

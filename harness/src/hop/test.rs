@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::route::{self, Endpoint, Route};
 use crate::kubernetes::rollout::terminating;
 use crate::kubernetes::{ExecTarget, Kubernetes};
-use crate::probe::{Connection, HttpProbe, Micros, Outcome, Probe, ProbeKind, Record, Schedule, TcpProbe, TlsClient};
+use crate::probe::{Connection, DnsProbe, HttpProbe, Micros, Outcome, Probe, ProbeKind, Record, Schedule, TcpProbe, TlsClient};
 use crate::run::mirror::Snapshot;
 use crate::run::{probing, sync};
 use crate::scenario::expect::Hop;
@@ -16,6 +16,8 @@ use crate::signature::HopRecord;
 
 /// How long a connection may take to stand: SYNs that are dropped are never answered, and one retransmission is waited for.
 const CONNECT_WITHIN: Duration = Duration::from_millis(1500);
+/// How long a name may take: a healthy cluster answers in milliseconds, and a lost datagram is asked for again only after 5 s.
+const LOOKED_UP_WITHIN: Duration = Duration::from_millis(1500);
 /// Endpoints that are tried; more would say nothing new.
 const ENDPOINTS_TRIED: usize = 4;
 
@@ -79,9 +81,10 @@ impl HopTest<'_> {
         let service_address = route.cluster_ip.as_ref().zip(route.port).map(|(ip, port)| format!("{ip}:{port}"));
         let endpoints: Vec<&Endpoint> = route.ready.iter().take(ENDPOINTS_TRIED).collect();
         let to_service = async {
-            match &service_address {
-                Some(address) => Some(self.connect(pod, address).await),
-                None => None,
+            match (&service_address, &route.external_name) {
+                (_, Some(name)) => Some(self.look_up(pod, name).await),
+                (Some(address), None) => Some(self.connect(pod, address).await),
+                (None, None) => None,
             }
         };
         let (to_service, to_pods, from_neighbour) = tokio::join!(
@@ -92,15 +95,17 @@ impl HopTest<'_> {
 
         let all_pods_fail = !to_pods.is_empty() && to_pods.iter().all(|trial| !trial.worked);
         let (reached, seen) = match (&to_service, &route.broken) {
+            (Some(trial), None) if route.external_name.is_some() => (trial.worked, trial.seen.clone()),
             (Some(trial), None) => (trial.worked || all_pods_fail, trial.seen.clone()),
             (Some(trial), Some(broken)) => (false, format!("{}; {broken}", trial.seen)),
             (None, Some(broken)) => (false, broken.clone()),
             (None, None) => (true, "headless: clients connect to pods".into()),
         };
-        let seen = if reached && all_pods_fail { format!("{seen}, as at its endpoints") } else { seen };
-        let tried = match &service_address {
-            Some(address) => format!("nc -vz {} (Service {}/{}) in {pod}", spaced(address), route.namespace, route.service),
-            None => format!("kubectl -n {} get service {}", route.namespace, route.service),
+        let seen = if reached && all_pods_fail && route.external_name.is_none() { format!("{seen}, as at its endpoints") } else { seen };
+        let tried = match (&service_address, &route.external_name) {
+            (_, Some(name)) => format!("nslookup {name} in {pod}"),
+            (Some(address), None) => format!("nc -vz {} (Service {}/{}) in {pod}", spaced(address), route.namespace, route.service),
+            (None, None) => format!("kubectl -n {} get service {}", route.namespace, route.service),
         };
         let mut records = vec![record(Hop::GatewayToService, tried, reached, seen)];
         for (endpoint, trial) in endpoints.iter().zip(to_pods) {
@@ -169,6 +174,17 @@ impl HopTest<'_> {
         };
         let trial = trial(probing::quietly(self.kubernetes, &target, vec![probe]).await);
         record(Hop::InsidePod, tried, trial.worked, trial.seen)
+    }
+
+    /// Asks the pod's own resolvers, once.
+    async fn look_up(&self, from: &ExecTarget, name: &str) -> Trial {
+        let probe = Probe {
+            name: "look up".into(),
+            kind: ProbeKind::Dns(DnsProbe { name: name.into() }),
+            schedule: Schedule::once(),
+            deadline: Micros::from(LOOKED_UP_WITHIN),
+        };
+        trial(probing::quietly(self.kubernetes, from, vec![probe]).await)
     }
 
     async fn connect(&self, from: &ExecTarget, address: &str) -> Trial {

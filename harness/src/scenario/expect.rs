@@ -130,6 +130,9 @@ element! {
     pub struct BackendExpectation ("a backend expectation") {
         /// How many of the probe's requests reached the application.
         pub requests_seen: Option<Spanned<Bound>>,
+        /// How many of them reached the pods of each workload (of a Deployment: its name), where there are several tiers.
+        #[serde(default)]
+        pub seen_by: BTreeMap<String, Spanned<Bound>>,
         /// How many of those it saw ended in which way, in the backend's words.
         #[serde(default)]
         pub ended: BTreeMap<String, Spanned<Bound>>,

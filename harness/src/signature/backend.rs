@@ -22,6 +22,16 @@ pub fn evaluate(probe: &str, expected: &BackendExpectation, observations: &Obser
         let observed = of(ids.len(), sent.len());
         items.add("requests-seen", bound.holds(ids.len(), sent.len()), format!("{} reach the application", bound.value), observed);
     }
+    for (workload, bound) in &expected.seen_by {
+        let ids: BTreeSet<_> = seen.iter().filter(|entry| belongs(&entry.pod, workload)).filter_map(|entry| entry.request_id).collect();
+        let observed = of(ids.len(), sent.len());
+        items.add(
+            &format!("seen-by.{workload}"),
+            bound.holds(ids.len(), sent.len()),
+            format!("{} reach {workload}", bound.value),
+            observed,
+        );
+    }
     let named = |entry: &JournalRecord| entry.ended.replace('_', "-");
     for (ended, bound) in &expected.ended {
         let count = seen.iter().filter(|entry| named(entry) == *ended).count();
@@ -33,6 +43,12 @@ pub fn evaluate(probe: &str, expected: &BackendExpectation, observations: &Obser
         items.add(&format!("connections.{ended}"), bound.holds(count, connections.len()), bound.to_string(), summary(&connections));
     }
     items.into_vec()
+}
+
+/// Names of pods are the workload's and what its controllers append: `stock-5d4f8c7b6-x2x9q` of a Deployment, `stock-0` of a StatefulSet.
+fn belongs(pod: &str, workload: &str) -> bool {
+    let appended = pod.strip_prefix(workload).and_then(|rest| rest.strip_prefix('-'));
+    appended.is_some_and(|rest| rest.split('-').count() <= 2) || pod == workload
 }
 
 fn summary(entries: &[&JournalRecord]) -> String {

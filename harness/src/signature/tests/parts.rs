@@ -133,6 +133,8 @@ fn what_is_there_instead_of_the_line_is_told() {
 #[rstest]
 #[case("{ requests-seen: 2 }", &[])]
 #[case("{ requests-seen: none }", &["backend.home.requests-seen"])]
+#[case("{ seen-by: { shop: 50% } }", &[])]
+#[case("{ seen-by: { shop: all, stock: some } }", &["backend.home.seen-by.shop", "backend.home.seen-by.stock"])]
 #[case("{ requests-seen: 50%, ended: { completed: 1, client-closed: 1 } }", &[])]
 #[case("{ ended: { completed: all } }", &["backend.home.ended.completed"])]
 #[case("{ connections: { idle-closed: '>0' } }", &[])]
