@@ -28,9 +28,6 @@ pub struct GatewayInstall {
     pub settings: String,
     pub replicas: u32,
     pub node_selector: BTreeMap<String, String>,
-    /// Whether roles and bindings are among the objects: yes wherever the API server asks for authorization, no for one that does not
-    /// serve `rbac.authorization.k8s.io` (the embedded cluster).
-    pub rbac: bool,
 }
 
 /// Label of the gateway's pods that tells gateways apart; scenarios' NetworkPolicies select by it.
@@ -45,9 +42,7 @@ pub fn manifests(kind: GatewayKind, install: &GatewayInstall) -> Vec<Value> {
             "metadata": { "name": GATEWAY_NAMESPACE, "labels": { "kubernetes.io/metadata.name": GATEWAY_NAMESPACE } } }),
         json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": in_namespace(NAME) }),
     ];
-    if install.rbac {
-        objects.extend(roles(kind));
-    }
+    objects.extend(roles(kind));
     objects.extend([
         json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": in_namespace(SETTINGS_CONFIG_MAP),
             "data": { SETTINGS_KEY: install.settings } }),
@@ -143,32 +138,24 @@ pub const HEALTH_PORT: u16 = 10254;
 mod tests {
     use super::*;
 
-    fn install(rbac: bool) -> GatewayInstall {
+    fn install() -> GatewayInstall {
         GatewayInstall {
             image: "gatelab/nginx:1.22.1".to_owned(),
             agent_arguments: vec!["--binary".to_owned(), "/opt/gateway/usr/sbin/nginx".to_owned()],
             settings: "connect-timeout: 500ms\n".to_owned(),
             replicas: 1,
             node_selector: BTreeMap::from([("kubernetes.io/hostname".to_owned(), "node-0".to_owned())]),
-            rbac,
         }
     }
 
     #[test]
     fn the_objects() {
-        insta::assert_yaml_snapshot!(manifests(GatewayKind::Nginx, &install(true)));
-    }
-
-    #[test]
-    fn without_authorization_there_are_no_roles() {
-        let kinds: Vec<String> =
-            manifests(GatewayKind::Envoy, &install(false)).iter().filter_map(|object| Some(object["kind"].as_str()?.to_owned())).collect();
-        assert_eq!(kinds, ["Namespace", "ServiceAccount", "ConfigMap", "IngressClass", "Service", "Deployment"]);
+        insta::assert_yaml_snapshot!(manifests(GatewayKind::Nginx, &install()));
     }
 
     #[test]
     fn traefik_may_read_what_its_provider_lists() {
-        let text = |kind| serde_json::to_string(&manifests(kind, &install(true))).unwrap();
+        let text = |kind| serde_json::to_string(&manifests(kind, &install())).unwrap();
         assert!(text(GatewayKind::Traefik).contains("ingresses/status") && text(GatewayKind::Traefik).contains("nodes"));
         assert!(text(GatewayKind::Traefik).contains("traefik.io/ingress-controller"));
         assert!(!text(GatewayKind::Nginx).contains("ingresses/status"));
@@ -177,7 +164,7 @@ mod tests {
     #[test]
     fn every_object_is_what_the_typed_api_expects() {
         use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service, networking::v1::IngressClass};
-        for object in manifests(GatewayKind::Envoy, &install(false)) {
+        for object in manifests(GatewayKind::Envoy, &install()) {
             match object["kind"].as_str() {
                 Some("Deployment") => drop(serde_json::from_value::<Deployment>(object).unwrap()),
                 Some("Service") => drop(serde_json::from_value::<Service>(object).unwrap()),

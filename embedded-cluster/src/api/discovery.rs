@@ -13,15 +13,38 @@ use crate::store::Store;
 
 const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
-/// Groups that answer reviews only: nothing of them is stored.
-pub(super) const REVIEWS: [(&str, &str, &str, bool); 6] = [
-    ("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview", false),
-    ("authentication.k8s.io", "tokenreviews", "TokenReview", false),
-    ("authorization.k8s.io", "localsubjectaccessreviews", "LocalSubjectAccessReview", true),
-    ("authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview", false),
-    ("authorization.k8s.io", "selfsubjectrulesreviews", "SelfSubjectRulesReview", false),
-    ("authorization.k8s.io", "subjectaccessreviews", "SubjectAccessReview", false),
+/// A resource of which nothing is stored: answers are made when they are asked for.
+pub(super) struct Answered {
+    pub group: &'static str,
+    pub version: &'static str,
+    pub plural: &'static str,
+    pub kind: &'static str,
+    pub namespaced: bool,
+    pub verbs: &'static [&'static str],
+}
+
+const fn review(group: &'static str, plural: &'static str, kind: &'static str, namespaced: bool) -> Answered {
+    Answered { group, version: "v1", plural, kind, namespaced, verbs: &["create"] }
+}
+
+const fn metrics(plural: &'static str, kind: &'static str, namespaced: bool) -> Answered {
+    Answered { group: "metrics.k8s.io", version: "v1beta1", plural, kind, namespaced, verbs: &["get", "list"] }
+}
+
+pub(super) const ANSWERED: [Answered; 8] = [
+    review("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview", false),
+    review("authentication.k8s.io", "tokenreviews", "TokenReview", false),
+    review("authorization.k8s.io", "localsubjectaccessreviews", "LocalSubjectAccessReview", true),
+    review("authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview", false),
+    review("authorization.k8s.io", "selfsubjectrulesreviews", "SelfSubjectRulesReview", false),
+    review("authorization.k8s.io", "subjectaccessreviews", "SubjectAccessReview", false),
+    metrics("nodes", "NodeMetrics", false),
+    metrics("pods", "PodMetrics", true),
 ];
+
+fn answered<'a>(group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Answered> + use<'a> {
+    ANSWERED.iter().filter(move |answered| answered.group == group && answered.version == version)
+}
 
 /// The API of Kubernetes 1.33 as served here; the build says that it is the lab's.
 pub(super) fn version() -> Value {
@@ -92,8 +115,8 @@ fn paths(kinds: &[Arc<Kind>]) -> Vec<String> {
 /// All groups but the core one, in the order of kube-apiserver's priorities as far as it shows (apps first).
 pub(super) fn groups(kinds: &[Arc<Kind>]) -> Vec<String> {
     let mut groups: Vec<String> = Vec::new();
-    let reviews = REVIEWS.iter().map(|(group, ..)| *group);
-    for group in kinds.iter().map(|kind| kind.resource.group.as_str()).chain(reviews) {
+    let answered = ANSWERED.iter().map(|answered| answered.group);
+    for group in kinds.iter().map(|kind| kind.resource.group.as_str()).chain(answered) {
         if !group.is_empty() && !groups.iter().any(|g| g == group) {
             groups.push(group.to_owned());
         }
@@ -110,8 +133,10 @@ pub(super) fn versions(kinds: &[Arc<Kind>], group: &str) -> Vec<String> {
             versions.push(kind.resource.version.clone());
         }
     }
-    if versions.is_empty() && REVIEWS.iter().any(|(g, ..)| *g == group) {
-        versions.push("v1".to_owned());
+    for answered in ANSWERED.iter().filter(|answered| answered.group == group) {
+        if !versions.iter().any(|version| version == answered.version) {
+            versions.push(answered.version.to_owned());
+        }
     }
     versions.sort_by_key(|version| std::cmp::Reverse(priority(version)));
     versions
@@ -174,12 +199,9 @@ fn resource_list(kinds: &[Arc<Kind>], group: &str, version: &str) -> Result<Resp
             resources.push(entry);
         }
     }
-    if version == "v1" {
-        for (_, plural, kind, namespaced) in REVIEWS.iter().filter(|(g, ..)| *g == group) {
-            resources.push(
-                json!({"name": plural, "singularName": kind.to_lowercase(), "namespaced": namespaced, "kind": kind, "verbs": ["create"]}),
-            );
-        }
+    for Answered { plural, kind, namespaced, verbs, .. } in answered(group, version) {
+        resources
+            .push(json!({"name": plural, "singularName": kind.to_lowercase(), "namespaced": namespaced, "kind": kind, "verbs": verbs}));
     }
     if resources.is_empty() {
         return Err(Refusal::no_such_resource());
@@ -255,13 +277,13 @@ fn aggregated_resources(kinds: &[Arc<Kind>], group: &str, version: &str) -> Vec<
         }
         resources.push(entry);
     }
-    for (_, plural, kind, namespaced) in REVIEWS.iter().filter(|(g, ..)| *g == group) {
+    for Answered { plural, kind, namespaced, verbs, .. } in answered(group, version) {
         resources.push(json!({
             "resource": plural,
             "responseKind": {"group": "", "version": "", "kind": kind},
             "scope": scope(*namespaced),
             "singularResource": kind.to_lowercase(),
-            "verbs": ["create"],
+            "verbs": verbs,
         }));
     }
     resources

@@ -11,6 +11,8 @@ use sha2::{Digest, Sha256};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub user: String,
+    /// Empty for users that are no objects.
+    pub uid: String,
     pub groups: Vec<String>,
 }
 
@@ -19,7 +21,11 @@ impl Identity {
     pub fn new<'a>(user: &str, groups: impl IntoIterator<Item = &'a str>) -> Self {
         let mut groups: Vec<String> = groups.into_iter().map(str::to_owned).collect();
         groups.push("system:authenticated".to_owned());
-        Self { user: user.to_owned(), groups }
+        Self { user: user.to_owned(), uid: String::new(), groups }
+    }
+
+    pub fn is_in(&self, group: &str) -> bool {
+        self.groups.iter().any(|mine| mine == group)
     }
 
     pub fn service_account(namespace: &str, name: &str) -> Self {
@@ -31,7 +37,18 @@ impl Identity {
 }
 
 /// A year: longer than any lab, so that the kubelet need not rotate.
-const LIFETIME_SECONDS: u64 = 365 * 24 * 3600;
+pub const LIFETIME_SECONDS: u64 = 365 * 24 * 3600;
+/// For whom tokens are, and who issues them.
+pub const AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
+
+/// A service account that a token was issued for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenBearer {
+    pub namespace: String,
+    pub name: String,
+    /// The account's; empty when it was not known: then any account of the name is meant.
+    pub uid: String,
+}
 
 /// Makes and checks service account tokens: JSON Web Tokens signed (HMAC-SHA256) with a key that never leaves this
 /// process. Nothing is kept per token.
@@ -50,16 +67,17 @@ impl TokenIssuer {
         Self { key: rand::random() }
     }
 
-    /// A token for a service account, good for the life of the cluster.
-    pub fn issue(&self, namespace: &str, service_account: &str) -> String {
+    /// A token for the service account with this uid; an empty uid binds it to the name alone.
+    pub fn issue(&self, namespace: &str, service_account: &str, uid: &str, seconds: u64, audiences: &[String]) -> String {
         let now = seconds_now();
         let claims = json!({
-            "aud": ["https://kubernetes.default.svc.cluster.local"],
-            "exp": now + LIFETIME_SECONDS,
+            "aud": audiences,
+            "exp": now + seconds,
             "iat": now,
             "nbf": now,
-            "iss": "https://kubernetes.default.svc.cluster.local",
-            "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": service_account}},
+            "iss": AUDIENCE,
+            "jti": uuid::Uuid::new_v4().to_string(),
+            "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": service_account, "uid": uid}},
             "sub": format!("system:serviceaccount:{namespace}:{service_account}"),
         });
         let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
@@ -68,8 +86,8 @@ impl TokenIssuer {
         format!("{signed}.{signature}")
     }
 
-    /// Whom a token stands for; `None` when it was not issued here or has expired.
-    pub fn verify(&self, token: &str) -> Option<Identity> {
+    /// Whom a token stands for; `None` when it was not issued here, is for somebody else or has expired.
+    pub fn verify(&self, token: &str) -> Option<TokenBearer> {
         let (signed, signature) = token.rsplit_once('.')?;
         let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
         let expected = self.sign(signed);
@@ -84,8 +102,16 @@ impl TokenIssuer {
         if claims["exp"].as_u64()? < seconds_now() {
             return None;
         }
+        if !claims["aud"].as_array()?.iter().any(|audience| audience == AUDIENCE) {
+            return None;
+        }
         let account = &claims["kubernetes.io"];
-        Some(Identity::service_account(account["namespace"].as_str()?, account["serviceaccount"]["name"].as_str()?))
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        Some(TokenBearer {
+            namespace: text(&account["namespace"])?,
+            name: text(&account["serviceaccount"]["name"])?,
+            uid: text(&account["serviceaccount"]["uid"]).unwrap_or_default(),
+        })
     }
 
     /// HMAC-SHA256 (RFC 2104); the key is exactly one block long, so needs no padding.
@@ -106,8 +132,11 @@ mod tests {
     #[test]
     fn tokens_stand_for_their_account_and_cannot_be_altered() {
         let issuer = TokenIssuer::new();
-        let token = issuer.issue("gateway", "controller");
-        assert_eq!(issuer.verify(&token).unwrap(), Identity::service_account("gateway", "controller"));
+        let here = [AUDIENCE.to_owned()];
+        let token = issuer.issue("gateway", "controller", "u1", 60, &here);
+        let bearer = TokenBearer { namespace: "gateway".to_owned(), name: "controller".to_owned(), uid: "u1".to_owned() };
+        assert_eq!(issuer.verify(&token), Some(bearer));
+        assert_eq!(issuer.verify(&issuer.issue("gateway", "controller", "u1", 60, &["vault".to_owned()])), None, "another audience's");
         assert_eq!(TokenIssuer::new().verify(&token), None, "another cluster's token");
         let (signed, signature) = token.rsplit_once('.').unwrap();
         let (header, _) = signed.split_once('.').unwrap();

@@ -4,6 +4,7 @@
 //! [`streams`]. Which resources there are is one table, [`kinds`]; what is refused is a [`status`].
 
 mod admission;
+mod authorization;
 mod body;
 mod certificates;
 mod convert;
@@ -12,6 +13,7 @@ mod discovery;
 mod fields;
 mod identity;
 mod kinds;
+mod metrics;
 mod openapi;
 mod patch;
 mod protobuf;
@@ -30,8 +32,10 @@ mod validation;
 mod watch;
 mod write;
 
+pub use authorization::create_default_roles;
 pub use certificates::{CertificateError, Certificates, ClientCertificate};
 pub use identity::{Identity, TokenIssuer};
+pub use metrics::Metrics;
 pub use server::{ApiState, serve};
 
 /// All built-in resources that are served.

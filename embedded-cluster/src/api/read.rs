@@ -76,8 +76,7 @@ pub(super) fn include_object(call: &Call) -> table::Include {
     }
 }
 
-/// Where a limited list stopped. The version is that of the first page: a watch from it misses nothing, though later
-/// pages may show newer objects.
+/// Where a limited list stopped: all pages show the version of the first one.
 struct Continue {
     version: u64,
     namespace: String,
@@ -101,17 +100,33 @@ pub(super) fn list(call: &Call, target: &Target) -> Result<Response<Body>, Refus
     let selection = Selection::of(call, kind)?;
     let form = respond::form(&call.headers)?;
     let store = &call.state.store;
-    check_version(call, store.resource_version())?;
-    let list = store.list(&kind.storage, target.namespace());
+    let exact = check_version(call, store.resource_version())?;
+    let from = match call.query.get("continue") {
+        Some(token) => {
+            let from = Continue::decode(token).ok_or_else(|| Refusal::bad_request("continue key is not valid: unable to decode"))?;
+            if call.query.number::<u64>("resourceVersion")?.is_some_and(|version| version != 0) {
+                return Err(Refusal::bad_request("specifying resource version is not allowed when using continue"));
+            }
+            Some(from)
+        }
+        None => None,
+    };
+    let list = match (&from, exact) {
+        (Some(from), _) if from.version != PRESENT => {
+            store.list_at(&kind.storage, target.namespace(), from.version).map_err(|_| page_expired(from))?
+        }
+        (None, Some(version)) => store
+            .list_at(&kind.storage, target.namespace(), version)
+            .map_err(|_| Refusal::new(410, "Expired", "The resourceVersion for the provided list is too old."))?,
+        _ => store.list(&kind.storage, target.namespace()),
+    };
     let mut items = list.items;
     if !selection.is_everything() {
         items.retain(|object| selection.matches(object));
     }
     let mut metadata = json!({"resourceVersion": list.resource_version.to_string()});
-    if let Some(token) = call.query.get("continue") {
-        let from = Continue::decode(token).ok_or_else(|| Refusal::bad_request("continue key is not valid: unable to decode"))?;
+    if let Some(from) = &from {
         items.retain(|object| key(object) > (from.namespace.as_str(), from.name.as_str()));
-        metadata["resourceVersion"] = from.version.to_string().into();
     }
     let limit = call.query.number::<usize>("limit")?.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
     if items.len() > limit {
@@ -119,8 +134,7 @@ pub(super) fn list(call: &Call, target: &Target) -> Result<Response<Body>, Refus
         items.truncate(limit);
         if let Some(last) = items.last() {
             let (namespace, name) = key(last);
-            let version = metadata["resourceVersion"].as_str().and_then(|v| v.parse().ok()).unwrap_or(list.resource_version);
-            let next = Continue { version, namespace: namespace.to_owned(), name: name.to_owned() };
+            let next = Continue { version: list.resource_version, namespace: namespace.to_owned(), name: name.to_owned() };
             metadata["continue"] = next.encode().into();
             // As kube-apiserver: not told where a selector makes it a guess.
             if selection.is_everything() {
@@ -142,29 +156,45 @@ pub(super) fn list(call: &Call, target: &Target) -> Result<Response<Body>, Refus
     })
 }
 
+/// The version in a continue token that stands for whatever is there when it is used.
+const PRESENT: u64 = 0;
+
+/// As kube-apiserver: with a token for going on all the same, from what is there by then.
+fn page_expired(from: &Continue) -> Refusal {
+    let next = Continue { version: PRESENT, namespace: from.namespace.clone(), name: from.name.clone() };
+    let message = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the \
+                   continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with \
+                   the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time \
+                   the first chunk was returned and now may show up in the list.";
+    Refusal { list_continue: Some(next.encode()), ..Refusal::new(410, "Expired", message) }
+}
+
 fn key(object: &Value) -> (&str, &str) {
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
     (text("namespace"), text("name"))
 }
 
-/// `resourceVersion` with `resourceVersionMatch=Exact` can only be had for the present, since history holds changes.
-fn check_version(call: &Call, current: u64) -> Result<(), Refusal> {
+/// Whether the asked version can be served, and which one exactly if one is wanted (`ValidateListOptions`).
+fn check_version(call: &Call, current: u64) -> Result<Option<u64>, Refusal> {
+    let invalid = |detail: &str| {
+        let message = format!("ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: {detail}");
+        Err(Refusal::new(422, "Invalid", message))
+    };
     let Some(asked) = call.query.number::<u64>("resourceVersion")? else {
         return match call.query.get("resourceVersionMatch") {
-            Some(_) => Err(Refusal::bad_request("resourceVersionMatch is forbidden unless resourceVersion is provided")),
-            None => Ok(()),
+            Some(_) => invalid("Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"),
+            None => Ok(None),
         };
     };
     match call.query.get("resourceVersionMatch") {
         None | Some("NotOlderThan") if asked > current => Err(too_large(asked, current)),
-        None | Some("NotOlderThan") => Ok(()),
-        Some("Exact") if asked == 0 => Err(Refusal::bad_request("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")),
+        // A limited list at a version is of that version (`resourceVersionMatch` unset is then "Exact").
+        None if asked != 0 && call.query.get("limit").is_some() => Ok(Some(asked)),
+        None | Some("NotOlderThan") => Ok(None),
+        Some("Exact") if asked == 0 => invalid("Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""),
         Some("Exact") if asked > current => Err(too_large(asked, current)),
-        Some("Exact") if asked < current => {
-            Err(Refusal::new(410, "Expired", "The provided resource version is too old; only the present one can be listed exactly"))
-        }
-        Some("Exact") => Ok(()),
-        Some(other) => Err(Refusal::bad_request(format!("resourceVersionMatch: Unsupported value: \"{other}\""))),
+        Some("Exact") => Ok(Some(asked)),
+        Some(other) => invalid(&format!("Unsupported value: \"{other}\": supported values: \"Exact\", \"NotOlderThan\"")),
     }
 }
 

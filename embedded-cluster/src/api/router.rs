@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
+use super::authorization::{self, Attributes};
 use super::identity::Identity;
 use super::kinds::Sub;
 use super::query::Query;
@@ -17,7 +18,7 @@ use super::respond::{self, Body};
 use super::route::{self, Target};
 use super::server::ApiState;
 use super::status::Refusal;
-use super::{discovery, openapi, read, streams, subresources, watch, write};
+use super::{discovery, metrics, openapi, read, streams, subresources, watch, write};
 
 /// etcd's and so kube-apiserver's bound on a request (`MaxRequestBodyBytes`).
 const BODY_LIMIT: usize = 3 * 1024 * 1024;
@@ -83,14 +84,22 @@ async fn answer(state: Arc<ApiState>, identity: Option<Identity>, request: Reque
         _ => {}
     }
     let identity = identity.or_else(|| bearer(&state, &parts.headers)).ok_or_else(Refusal::unauthorized)?;
+    let identity = authorization::impersonated(&state.store, identity, &parts.headers)?;
     let query = Query::parse(parts.uri.query());
+    // Before anything is looked up: a stranger is not told what there is.
+    let asked = Attributes::of_request(&parts.method, parts.uri.path(), &query);
+    authorization::authorize(&state.store, &identity, &asked)?;
     let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
     let target = match segments.as_slice() {
         ["api", version, rest @ ..] if !rest.is_empty() => route::resolve(&state.store, "", version, rest)?,
         ["apis", group, version, rest @ ..] if !rest.is_empty() => {
-            if let Some(review) = subresources::review(group, rest) {
+            if let Some((review, namespace)) = authorization::review(group, rest) {
                 let call = read_call(state, identity, parts, incoming, query).await?;
-                return review(&call);
+                return review(&call, namespace);
+            }
+            if (*group, *version) == (metrics::GROUP, metrics::VERSION) {
+                let call = read_call(state, identity, parts, incoming, query).await?;
+                return metrics::answer(&call, rest).await;
             }
             route::resolve(&state.store, group, version, rest)?
         }
@@ -99,7 +108,7 @@ async fn answer(state: Arc<ApiState>, identity: Option<Identity>, request: Reque
                 return Err(Refusal::method_not_allowed());
             }
             return match other {
-                ["openapi", ..] => openapi::answer(&state, other, &parts.headers),
+                ["openapi", ..] => openapi::answer(&state, other, &query, &parts.headers),
                 _ => discovery::answer(&state.store, other, &parts.headers),
             };
         }
@@ -137,7 +146,7 @@ async fn dispatch(call: &Call, target: &Target) -> Result<Response<Body>, Refusa
 
 fn bearer(state: &ApiState, headers: &HeaderMap) -> Option<Identity> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| state.tokens.verify(token.trim())).flatten()
+    scheme.eq_ignore_ascii_case("bearer").then(|| state.bearer(token.trim())).flatten()
 }
 
 async fn read_call(state: Arc<ApiState>, identity: Identity, parts: Parts, body: Incoming, query: Query) -> Result<Call, Refusal> {

@@ -7,16 +7,18 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use k8s_openapi::api::core::v1::ServiceAccount;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::certificates::Certificates;
-use super::identity::{Identity, TokenIssuer};
+use super::identity::{AUDIENCE, Identity, LIFETIME_SECONDS, TokenIssuer};
+use super::metrics::Metrics;
 use super::router;
 use crate::kubelet::PodAccess;
-use crate::store::Store;
+use crate::store::{Resource, Store};
 
 /// A client that connects and then says nothing is let go after this long.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
@@ -29,6 +31,25 @@ pub struct ApiState {
     pub access: Arc<dyn PodAccess>,
     pub certificates: Arc<Certificates>,
     pub tokens: Arc<TokenIssuer>,
+    pub metrics: Metrics,
+}
+
+impl ApiState {
+    /// Whom a token stands for; `None` when it is no token of this cluster, or its service account is gone.
+    pub(super) fn bearer(&self, token: &str) -> Option<Identity> {
+        let bearer = self.tokens.verify(token)?;
+        let account = self.store.get(&Resource::of::<ServiceAccount>(), Some(&bearer.namespace), &bearer.name).ok()?;
+        let uid = account["metadata"]["uid"].as_str().unwrap_or_default();
+        let is_same = bearer.uid.is_empty() || bearer.uid == uid;
+        is_same.then(|| Identity { uid: uid.to_owned(), ..Identity::service_account(&bearer.namespace, &bearer.name) })
+    }
+
+    /// A token that lets a pod act as its service account.
+    pub fn issue_token(store: &Store, tokens: &TokenIssuer, namespace: &str, account: &str) -> String {
+        let object = store.get(&Resource::of::<ServiceAccount>(), Some(namespace), account);
+        let uid = object.ok().and_then(|object| object["metadata"]["uid"].as_str().map(str::to_owned)).unwrap_or_default();
+        tokens.issue(namespace, account, &uid, LIFETIME_SECONDS, &[AUDIENCE.to_owned()])
+    }
 }
 
 /// Serves the API on every listener until `stop` is cancelled; then open watches and streams are cut.

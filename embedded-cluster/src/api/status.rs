@@ -36,6 +36,15 @@ impl FieldError {
         Self { reason: "FieldValueDuplicate", field: field.into(), message: format!("Duplicate value: {}", go_value(value)) }
     }
 
+    pub fn too_long(field: impl Into<String>, most: u64) -> Self {
+        Self { reason: "FieldValueTooLong", field: field.into(), message: format!("Too long: may not be more than {most} bytes") }
+    }
+
+    pub fn too_many(field: impl Into<String>, count: u64, most: u64) -> Self {
+        let items = if most == 1 { "item" } else { "items" };
+        Self { reason: "FieldValueTooMany", field: field.into(), message: format!("Too many: {count}: must have at most {most} {items}") }
+    }
+
     pub fn not_found(field: impl Into<String>, value: &Value) -> Self {
         Self { reason: "FieldValueNotFound", field: field.into(), message: format!("Not found: {}", go_value(value)) }
     }
@@ -58,11 +67,13 @@ pub(crate) struct Refusal {
     pub reason: &'static str,
     pub message: String,
     pub details: Option<Value>,
+    /// For a list that cannot go on as it began: how it can.
+    pub list_continue: Option<String>,
 }
 
 impl Refusal {
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self { code, reason, message: message.into(), details: None, list_continue: None }
     }
 
     pub fn bad_request(message: impl Into<String>) -> Self {
@@ -135,6 +146,9 @@ impl Refusal {
             "status": "Failure",
             "message": self.message,
         });
+        if let Some(token) = &self.list_continue {
+            status["metadata"]["continue"] = token.clone().into();
+        }
         if !self.reason.is_empty() {
             status["reason"] = self.reason.into();
         }

@@ -1,15 +1,14 @@
-//! Subresources that are not streams, and reviews.
+//! Subresources that are not streams.
 
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::identity::Identity;
 use super::kinds::{Kind, Sub};
 use super::respond::{self, Body};
 use super::route::Target;
 use super::router::Call;
 use super::status::{FieldError, Refusal};
-use super::{body, discovery, fields, patch, read};
+use super::{body, fields, patch, read};
 use crate::store::{DeleteOptions, Resource};
 
 pub(super) fn answer(call: &Call, target: &Target, sub: Sub) -> Result<Response<Body>, Refusal> {
@@ -23,14 +22,33 @@ pub(super) fn answer(call: &Call, target: &Target, sub: Sub) -> Result<Response<
     }
 }
 
+/// Where an object has what a Scale shows: `.spec.replicas`, or as its definition says.
+struct ScalePaths {
+    spec: String,
+    status: String,
+    selector: String,
+}
+
+fn scale_paths(kind: &Kind) -> ScalePaths {
+    let scale = kind.custom.as_ref().map(|version| &version["subresources"]["scale"]);
+    let path = |field: &str, usual: &str| scale.and_then(|scale| scale[field].as_str()).unwrap_or(usual).to_owned();
+    ScalePaths {
+        spec: path("specReplicasPath", ".spec.replicas"),
+        status: path("statusReplicasPath", ".status.replicas"),
+        selector: path("labelSelectorPath", ""),
+    }
+}
+
 /// `autoscaling/v1` Scale of a workload.
 fn scale_of(kind: &Kind, object: &Value) -> Value {
     let metadata = &object["metadata"];
+    let at = |path: &str| object.pointer(&path.replace('.', "/"));
+    let paths = scale_paths(kind);
     let selector = match kind.custom {
         None => selector_text(&object["spec"]["selector"]),
-        Some(_) => String::new(),
+        Some(_) => at(&paths.selector).and_then(Value::as_str).unwrap_or_default().to_owned(),
     };
-    let mut status = json!({"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)});
+    let mut status = json!({"replicas": at(&paths.status).and_then(Value::as_i64).unwrap_or(0)});
     if !selector.is_empty() {
         status["selector"] = selector.into();
     }
@@ -44,7 +62,7 @@ fn scale_of(kind: &Kind, object: &Value) -> Value {
         "spec": {},
         "status": status,
     });
-    if let Some(replicas) = object["spec"]["replicas"].as_i64()
+    if let Some(replicas) = at(&paths.spec).and_then(Value::as_i64)
         && replicas != 0
     {
         scale["spec"]["replicas"] = replicas.into();
@@ -102,7 +120,15 @@ fn scale(call: &Call, target: &Target) -> Result<Response<Body>, Refusal> {
         if let Some(version) = wanted["metadata"]["resourceVersion"].as_str().filter(|v| !v.is_empty()) {
             next["metadata"]["resourceVersion"] = version.into();
         }
-        next["spec"]["replicas"] = replicas.into();
+        let path = scale_paths(kind).spec;
+        let mut place = &mut next;
+        for field in path.split('.').filter(|field| !field.is_empty()) {
+            if !place.is_object() {
+                *place = json!({});
+            }
+            place = &mut place[field];
+        }
+        *place = replicas.into();
         let operation = fields::Write { manager: call.field_manager(), sub: Some(Sub::Scale) };
         fields::written(&operation, Some(current), &mut next, kind);
         *current = next;
@@ -176,15 +202,36 @@ fn selects(selector: &Value, object: &Value) -> bool {
 fn token(call: &Call, target: &Target) -> Result<Response<Body>, Refusal> {
     let name = target.object_name()?;
     let namespace = target.namespace().unwrap_or_default();
-    call.state.store.get(&target.kind.storage, target.namespace(), name).map_err(Refusal::from)?;
+    let account = call.state.store.get(&target.kind.storage, target.namespace(), name).map_err(Refusal::from)?;
     let mut request = body::parse(call)?;
-    request["status"] = json!({"token": call.state.tokens.issue(namespace, name), "expirationTimestamp": in_a_year()});
+    if !request.is_object() {
+        return Err(Refusal::bad_request("the body is no TokenRequest"));
+    }
+    let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(3600);
+    let refuse = |detail: &str| {
+        let error = FieldError::invalid("spec.expirationSeconds", &seconds.into(), detail);
+        let message = format!("TokenRequest.authentication.k8s.io \"\" is invalid: {}: {}", error.field, error.message);
+        Err(Refusal::new(422, "Invalid", message))
+    };
+    if seconds < 600 {
+        return refuse("may not specify a duration less than 10 minutes");
+    }
+    if seconds > 1 << 32 {
+        return refuse("may not specify a duration larger than 2^32 seconds");
+    }
+    let mut audiences: Vec<String> =
+        request["spec"]["audiences"].as_array().into_iter().flatten().filter_map(|a| a.as_str().map(str::to_owned)).collect();
+    if audiences.is_empty() {
+        audiences.push(super::identity::AUDIENCE.to_owned());
+    }
+    let uid = account["metadata"]["uid"].as_str().unwrap_or_default();
+    let token = call.state.tokens.issue(namespace, name, uid, seconds.unsigned_abs(), &audiences);
+    let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+    request["metadata"] = json!({"name": name, "namespace": namespace, "creationTimestamp": null});
+    request["spec"]["audiences"] = json!(audiences);
+    request["spec"]["expirationSeconds"] = seconds.into();
+    request["status"] = json!({"token": token, "expirationTimestamp": expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()});
     Ok(respond::json(StatusCode::CREATED, &request))
-}
-
-fn in_a_year() -> String {
-    let at = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(365 * 24);
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// `PUT /api/v1/namespaces/{name}/finalize`: only `spec.finalizers` is taken from the body.
@@ -199,63 +246,4 @@ fn finalize(call: &Call, target: &Target) -> Result<Response<Body>, Refusal> {
         Ok::<(), Refusal>(())
     })?;
     read::one(call, &target.kind, &stored, StatusCode::OK)
-}
-
-pub(super) type Review = fn(&Call) -> Result<Response<Body>, Refusal>;
-
-/// Handler for a path of the groups that answer questions about identity and permission.
-pub(super) fn review(group: &str, rest: &[&str]) -> Option<Review> {
-    let plural = rest.last()?;
-    let (.., kind, _) = discovery::REVIEWS.iter().find(|(g, p, ..)| *g == group && p == plural)?;
-    Some(match *kind {
-        "SelfSubjectReview" => self_subject,
-        "TokenReview" => token_review,
-        "SelfSubjectRulesReview" => rules_review,
-        _ => access_review,
-    })
-}
-
-fn reviewed(call: &Call, status: Value) -> Result<Response<Body>, Refusal> {
-    if call.method != Method::POST {
-        return Err(Refusal::method_not_allowed());
-    }
-    let mut review = body::parse(call)?;
-    if !review.is_object() {
-        return Err(Refusal::bad_request("the body is no object"));
-    }
-    review["status"] = status;
-    Ok(respond::json(StatusCode::CREATED, &review))
-}
-
-fn user_info(identity: &Identity) -> Value {
-    json!({"username": identity.user, "groups": identity.groups})
-}
-
-fn self_subject(call: &Call) -> Result<Response<Body>, Refusal> {
-    reviewed(call, json!({"userInfo": user_info(&call.identity)}))
-}
-
-fn token_review(call: &Call) -> Result<Response<Body>, Refusal> {
-    let given = body::parse(call)?;
-    let status = match call.state.tokens.verify(given["spec"]["token"].as_str().unwrap_or_default()) {
-        Some(identity) => json!({"authenticated": true, "user": user_info(&identity)}),
-        None => json!({"authenticated": false, "error": "invalid bearer token"}),
-    };
-    reviewed(call, status)
-}
-
-/// Whoever is known may do everything so far: rules are stored but not enforced.
-fn access_review(call: &Call) -> Result<Response<Body>, Refusal> {
-    reviewed(call, json!({"allowed": true, "reason": "every authenticated user is allowed everything in this lab"}))
-}
-
-fn rules_review(call: &Call) -> Result<Response<Body>, Refusal> {
-    reviewed(
-        call,
-        json!({
-            "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
-            "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
-            "incomplete": false,
-        }),
-    )
 }

@@ -25,6 +25,9 @@ const BOOKMARKS: Duration = Duration::from_secs(60);
 /// kube-apiserver ends watches after 30 to 60 minutes unless told otherwise.
 const DEFAULT_SECONDS: std::ops::Range<u64> = 1800..3600;
 
+/// Bytes to send at once, about.
+const BATCH: usize = 64 * 1024;
+
 struct Watch {
     kind: Arc<Kind>,
     namespace: Option<String>,
@@ -32,8 +35,13 @@ struct Watch {
     form: Form,
     include: table::Include,
     columns_sent: bool,
-    /// Lines ready to be sent before any change.
-    ready: VecDeque<Bytes>,
+    /// What was there at the beginning, to be sent before any change. Made into lines only as the client reads them: a
+    /// thousand clients that do not read cost a thousand lists of pointers.
+    initial: std::vec::IntoIter<Arc<Value>>,
+    /// A bookmark is to tell where the initial objects end.
+    end_of_initial: bool,
+    /// Changes that are not sent yet.
+    pending: VecDeque<Arc<Change>>,
     changes: Changes,
     bookmarks: Option<Interval>,
     end: Instant,
@@ -89,29 +97,21 @@ pub(super) fn watch(call: &Call, target: &Target) -> Result<Response<Body>, Refu
     let now = Instant::now();
     let mut ticks = tokio::time::interval_at(now + BOOKMARKS, BOOKMARKS);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watch = Watch {
+    let watch = Watch {
         namespace: target.namespace.clone(),
         selection,
         form,
         include: read::include_object(call),
         columns_sent: false,
-        ready: VecDeque::new(),
+        initial: items.into_iter(),
+        end_of_initial: initial == Some(true) && bookmarks,
+        pending: VecDeque::new(),
         changes,
         bookmarks: bookmarks.then_some(ticks),
         end: now + Duration::from_secs(seconds.min(86400 * 365)),
         ended: false,
         kind,
     };
-    for object in &items {
-        if watch.selection.matches(object) {
-            let line = watch.line("ADDED", object);
-            watch.ready.push_back(line);
-        }
-    }
-    if initial == Some(true) && bookmarks {
-        let line = watch.bookmark(true);
-        watch.ready.push_back(line);
-    }
     let lines = stream::unfold(watch, |mut watch| async move { watch.next().await.map(|bytes| (Ok(bytes), watch)) });
     Ok(respond::stream("application/json", lines))
 }
@@ -124,33 +124,37 @@ fn gone(fault: crate::store::Fault) -> Response<Body> {
 impl Watch {
     /// The next bytes to send; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
-        if let Some(first) = self.ready.pop_front() {
-            let mut batch = BytesMut::from(&first[..]);
-            while batch.len() < 64 * 1024
-                && let Some(line) = self.ready.pop_front()
-            {
-                batch.extend_from_slice(&line);
+        let mut batch = BytesMut::new();
+        while batch.len() < BATCH
+            && let Some(object) = self.initial.next()
+        {
+            if self.selection.matches(&object) {
+                let line = self.line("ADDED", &object);
+                batch.put(line);
             }
-            return Some(batch.freeze());
         }
-        if self.ended {
-            return None;
+        if self.initial.as_slice().is_empty() && std::mem::take(&mut self.end_of_initial) {
+            let line = self.bookmark(true);
+            batch.put(line);
         }
         loop {
+            while batch.len() < BATCH
+                && let Some(change) = self.pending.pop_front()
+            {
+                if let Some(line) = self.report(&change) {
+                    batch.put(line);
+                }
+            }
+            if !batch.is_empty() {
+                return Some(batch.freeze());
+            }
+            if self.ended {
+                return None;
+            }
             tokio::select! {
                 biased;
                 changes = self.changes.next() => match changes {
-                    Ok(changes) => {
-                        let mut batch = BytesMut::new();
-                        for change in &changes {
-                            if let Some(line) = self.report(change) {
-                                batch.put(line);
-                            }
-                        }
-                        if !batch.is_empty() {
-                            return Some(batch.freeze());
-                        }
-                    }
+                    Ok(changes) => self.pending.extend(changes),
                     Err(fault) => {
                         self.ended = true;
                         return Some(error_line(&Refusal::from(fault)));

@@ -13,7 +13,7 @@ use super::respond::{self, Body};
 use super::route::Target;
 use super::router::Call;
 use super::status::Refusal;
-use super::{admission, body, convert, fields, patch, validation};
+use super::{admission, authorization, body, convert, fields, patch, validation};
 use crate::store::{DeleteOptions, Fault};
 
 pub(super) fn create(call: &Call, target: &Target) -> Result<Response<Body>, Refusal> {
@@ -56,8 +56,9 @@ fn create_object(call: &Call, target: &Target, given: Value, warnings: &mut Vec<
         if object["metadata"]["managedFields"].is_null() {
             fields::written(&operation, None, &mut complete, kind);
         }
-        admission::admit(kind, &mut complete);
+        admission::admit(&call.state.store, kind, target.namespace(), &mut complete)?;
         validation::check(kind, &complete, None)?;
+        authorization::check_escalation(&call.state.store, &call.identity, kind, target.namespace(), &complete, None)?;
         match call.state.store.create_or_try(&kind.storage, target.namespace(), complete, call.dry_run()?) {
             Err(fault) if generate && fault.reason == crate::store::Reason::AlreadyExists && attempt < 8 => {}
             Err(fault) => return Err(named_refusal(fault, kind, &object)),
@@ -115,14 +116,43 @@ pub(super) fn update(call: &Call, target: &Target) -> Result<Response<Body>, Ref
         return Err(Refusal::bad_request(message));
     }
     let operation = fields::Write { manager: call.field_manager(), sub: target.sub };
-    let stored = call.state.store.modify_or_try(&kind.storage, target.namespace(), name, call.dry_run()?, |current| {
-        let next = convert::incoming(kind, object);
+    let stored = change(call, target, name, |current| {
+        let next = convert::incoming(kind, object.clone());
         replace(kind, target.sub, current, next, Some(&operation))
     });
     let stored = stored.map_err(|refusal: Refusal| refusal.about(kind, Some(name)))?;
     let mut response = read::one(call, kind, &stored, StatusCode::OK)?;
     respond::warn(&mut response, &warnings);
     Ok(response)
+}
+
+/// Changes a stored object; who changes a role must have what it grants.
+fn change(
+    call: &Call,
+    target: &Target,
+    name: &str,
+    mut change: impl FnMut(&mut Value) -> Result<(), Refusal>,
+) -> Result<Arc<Value>, Refusal> {
+    let (store, kind, namespace) = (&call.state.store, &target.kind, target.namespace());
+    let dry_run = call.dry_run()?;
+    if kind.resource.group != "rbac.authorization.k8s.io" {
+        return store.modify_or_try(&kind.storage, namespace, name, dry_run, change);
+    }
+    // The check reads other objects, which a change in progress cannot: so it is tried first, and made only when the
+    // object is still the one that was checked.
+    let before = store.get(&kind.storage, namespace, name).map_err(Refusal::from)?;
+    let tried = store.modify_or_try(&kind.storage, namespace, name, true, &mut change)?;
+    authorization::check_escalation(store, &call.identity, kind, namespace, &tried, Some(&before))?;
+    store.modify_or_try(&kind.storage, namespace, name, dry_run, |current| {
+        if current["metadata"]["resourceVersion"] != before["metadata"]["resourceVersion"] {
+            let message = format!(
+                "Operation cannot be fulfilled on {} \"{name}\": the object has been modified; please apply your changes to the latest version and try again",
+                kind.qualified_plural()
+            );
+            return Err(Refusal::new(409, "Conflict", message));
+        }
+        change(current)
+    })
 }
 
 /// Turns `current` into what an update by `next` makes of it: the subresource's part only, defaults filled in, checked.
@@ -193,9 +223,8 @@ pub(super) fn patch(call: &Call, target: &Target) -> Result<Response<Body>, Refu
     let kind = &target.kind;
     let name = target.object_name()?;
     let patch = Patch::read(call, kind)?;
-    let dry_run = call.dry_run()?;
     let mut warnings = Vec::new();
-    let outcome = call.state.store.modify_or_try(&kind.storage, target.namespace(), name, dry_run, |current| {
+    let outcome = change(call, target, name, |current| {
         let shown = convert::outgoing(kind, &Arc::new(current.clone()));
         let patched = patch.apply(call, target, &shown)?;
         let next = body::typed(call, kind, patched.object, &mut warnings)?;
@@ -206,7 +235,7 @@ pub(super) fn patch(call: &Call, target: &Target) -> Result<Response<Body>, Refu
     });
     let (stored, code) = match outcome {
         Err(refusal) if refusal.code == 404 && refusal.details.is_none() => match patch::creation(call, target, &patch)? {
-            Some(object) => (create_object(call, target, object, &mut warnings)?, StatusCode::CREATED),
+            Some(object) => (authorized_creation(call, target, object, &mut warnings)?, StatusCode::CREATED),
             None => return Err(Refusal::not_found(kind, name)),
         },
         Err(refusal) => return Err(refusal),
@@ -215,6 +244,21 @@ pub(super) fn patch(call: &Call, target: &Target) -> Result<Response<Body>, Refu
     let mut response = read::one(call, kind, &stored, code)?;
     respond::warn(&mut response, &warnings);
     Ok(response)
+}
+
+/// Applying to nothing creates, which is a permission of its own.
+fn authorized_creation(call: &Call, target: &Target, object: Value, warnings: &mut Vec<String>) -> Result<Arc<Value>, Refusal> {
+    let asked = authorization::Attributes {
+        verb: "create".to_owned(),
+        path: String::new(),
+        group: target.kind.resource.group.clone(),
+        resource: target.kind.resource.plural.clone(),
+        subresource: String::new(),
+        namespace: target.namespace.clone(),
+        name: target.name.clone().unwrap_or_default(),
+    };
+    authorization::authorize(&call.state.store, &call.identity, &asked)?;
+    create_object(call, target, object, warnings)
 }
 
 /// A patch may not rename, nor make another kind of it.

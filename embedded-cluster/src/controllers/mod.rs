@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use crate::network::NetworkPlan;
 use crate::store::Store;
 
+mod claims;
 mod deployment;
 mod endpoint_mirror;
 mod endpoints;
@@ -25,9 +26,12 @@ pub(crate) mod objects;
 pub(crate) mod pods;
 pub(crate) mod reconcile;
 mod replicaset;
+mod role_aggregation;
 mod rollout;
 mod scheduler;
 mod selectors;
+
+pub(crate) use role_aggregation::aggregate_roles;
 
 /// Carries a plan out on the kernel; called again with every changed plan, never concurrently. The error is logged
 /// and the plan tried again with the next change or after a second.
@@ -57,6 +61,8 @@ pub fn spawn_all(store: &Store, config: ControllersConfig) -> JoinSet<()> {
     running.spawn(nodes::run(store.clone(), pods.clone()));
     running.spawn(event_expiry::run(store.clone()));
     running.spawn(garbage::run(store.clone()));
+    running.spawn(claims::run(store.clone()));
+    running.spawn(role_aggregation::run(store.clone()));
     running.spawn(network::run(store.clone(), pods, services, slices, config.apply));
     running
 }

@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use serde_json::{Value, json};
 
 use crate::store::{Fault, Resource, Store};
@@ -24,8 +26,26 @@ pub(super) fn create(store: &Store, api: Ipv4Addr, port: u16, cluster_dns: bool)
             json!({"metadata": {"name": name, "labels": labels}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}),
         )?;
     }
+    crate::api::create_default_roles(store)?;
+    priority_classes(store)?;
     kubernetes_service(store, api, port)?;
     if cluster_dns { dns(store) } else { Ok(()) }
+}
+
+/// As `scheduling.SystemPriorityClasses`.
+fn priority_classes(store: &Store) -> Result<(), Fault> {
+    for (name, value, description) in [
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+        ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
+    ] {
+        let class = json!({"metadata": {"name": name}, "value": value, "description": description});
+        store.create(&Resource::of::<PriorityClass>(), None, class)?;
+    }
+    Ok(())
 }
 
 /// kube-apiserver publishes itself: a Service without selector, its endpoints written by hand.
@@ -60,6 +80,20 @@ fn kubernetes_service(store: &Store, api: Ipv4Addr, port: u16) -> Result<(), Fau
 fn dns(store: &Store) -> Result<(), Fault> {
     let system = Some("kube-system");
     store.create(&Resource::of::<ServiceAccount>(), system, json!({"metadata": {"name": "coredns"}}))?;
+    let role = json!({
+        "metadata": {"name": "system:coredns"},
+        "rules": [
+            {"apiGroups": [""], "resources": ["endpoints", "services", "pods", "namespaces"], "verbs": ["list", "watch"]},
+            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
+        ],
+    });
+    store.create(&Resource::of::<ClusterRole>(), None, role)?;
+    let binding = json!({
+        "metadata": {"name": "system:coredns"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:coredns"},
+        "subjects": [{"kind": "ServiceAccount", "name": "coredns", "namespace": "kube-system"}],
+    });
+    store.create(&Resource::of::<ClusterRoleBinding>(), None, binding)?;
     let selector = json!({"k8s-app": "kube-dns"});
     let labels = json!({"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"});
     let service = json!({

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::default_objects::{self, CLUSTER_DNS};
 use super::mounts::LabMounts;
-use crate::api::{self, ApiState, Certificates, TokenIssuer};
+use crate::api::{self, ApiState, Certificates, Metrics, TokenIssuer};
 use crate::cluster::{LaunchMessage, Request, StateDir};
 use crate::controllers::{self, ControllersConfig};
 use crate::handover::Channel;
@@ -58,10 +58,10 @@ pub(super) async fn run(request: Request, state_dir: StateDir, mounts: LabMounts
     let runtime_config = RuntimeConfig { images, executable: mounts.executable.clone(), root_mount: mounts.container_root.clone() };
     let runtime: Arc<dyn ContainerRuntime> = Arc::new(NamespaceRuntime::new(runtime_config, network.clone(), reaper));
 
-    let issuer = Arc::clone(&tokens);
+    let (issuer, accounts) = (Arc::clone(&tokens), store.clone());
     let settings = KubeletSettings {
         state_dir: mounts.state.clone(),
-        token_issuer: Arc::new(move |namespace, account| issuer.issue(namespace, account)),
+        token_issuer: Arc::new(move |namespace, account| ApiState::issue_token(&accounts, &issuer, namespace, account)),
         ca_certificate: certificates.ca_pem(),
         cluster_dns: CLUSTER_DNS,
         cluster_domain: "cluster.local".to_owned(),
@@ -101,7 +101,8 @@ pub(super) async fn run(request: Request, state_dir: StateDir, mounts: LabMounts
         "the host port relay"
     });
     let access = Arc::new(ClusterPods::new(&store, kubelets));
-    let state = Arc::new(ApiState { store: store.clone(), access, certificates: Arc::clone(&certificates), tokens });
+    let state =
+        Arc::new(ApiState { store: store.clone(), access, certificates: Arc::clone(&certificates), tokens, metrics: Metrics::default() });
     parts.spawn(async move {
         api::serve(vec![on_host, on_fabric], state, CancellationToken::new()).await;
         "the API server"

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use super::interface::{AccessError, ContainerTarget, LogOptions, PodAccess};
+use super::interface::{AccessError, ContainerTarget, ContainerUsage, LogOptions, PodAccess};
 use super::logs;
 use super::node::Kubelet;
 use super::worker::{Message, Seen, log_path};
@@ -199,5 +199,35 @@ impl PodAccess for ClusterPods {
                 "failed to connect to localhost:{port} inside namespace \"{uid}\", IPv4: dial tcp4 127.0.0.1:{port}: {error}"
             ))
         })
+    }
+
+    async fn usage(&self, namespace: Option<&str>) -> Vec<ContainerUsage> {
+        let mut all = Vec::new();
+        for pod in self.pods.list(namespace).into_iter().filter(|pod| !is_finished(pod)) {
+            let text = |value: &Option<String>| value.clone().unwrap_or_default();
+            let uid = text(&pod.metadata.uid);
+            let Some((kubelet, worker)) = self.kubelet(&pod).ok().and_then(|kubelet| kubelet.worker(&uid).map(|worker| (kubelet, worker)))
+            else {
+                continue;
+            };
+            let (ask, answer) = oneshot::channel();
+            if worker.send(Message::Look(ask)).is_err() {
+                continue;
+            }
+            for container in answer.await.unwrap_or_default() {
+                let Some(id) = &container.id else { continue };
+                // Ended meanwhile: then it uses nothing.
+                let Ok((resident, cpu_nanoseconds)) = kubelet.runtime.usage(id).await else { continue };
+                all.push(ContainerUsage {
+                    namespace: text(&pod.metadata.namespace),
+                    pod: text(&pod.metadata.name),
+                    pod_uid: uid.clone(),
+                    container: container.name,
+                    resident,
+                    cpu_nanoseconds,
+                });
+            }
+        }
+        all
     }
 }

@@ -38,6 +38,19 @@ pub enum AccessError {
     Internal(String),
 }
 
+/// What the processes of one running container use now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerUsage {
+    pub namespace: String,
+    pub pod: String,
+    pub pod_uid: String,
+    pub container: String,
+    /// Bytes in memory.
+    pub resident: u64,
+    /// CPU time since the container's start, nanoseconds.
+    pub cpu_nanoseconds: u64,
+}
+
 #[async_trait]
 pub trait PodAccess: Send + Sync + 'static {
     async fn logs(&self, target: &ContainerTarget, options: &LogOptions)
@@ -48,4 +61,7 @@ pub trait PodAccess: Send + Sync + 'static {
     async fn attach(&self, target: &ContainerTarget, spec: ExecSpec) -> Result<ExecProcess, AccessError>;
 
     async fn port_forward(&self, namespace: &str, pod: &str, port: u16) -> Result<TcpStream, AccessError>;
+
+    /// Of every running container, or of those in one namespace.
+    async fn usage(&self, namespace: Option<&str>) -> Vec<ContainerUsage>;
 }

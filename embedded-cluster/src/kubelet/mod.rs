@@ -21,5 +21,5 @@ mod worker;
 
 pub use access::ClusterPods;
 pub use back_off::BackOffLimits;
-pub use interface::{AccessError, ContainerTarget, LogOptions, PodAccess};
+pub use interface::{AccessError, ContainerTarget, ContainerUsage, LogOptions, PodAccess};
 pub use node::{Kubelet, KubeletSettings, NodeIdentity, TokenIssuer};

@@ -6,6 +6,7 @@
 mod allocation;
 mod defaults;
 mod objects;
+mod quantities;
 mod resource;
 mod rules;
 mod shard;

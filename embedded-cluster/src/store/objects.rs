@@ -175,6 +175,16 @@ impl Store {
         List { items, resource_version }
     }
 
+    /// As [`Store::list`], as it was at an earlier version: from the present, all later changes undone.
+    ///
+    /// # Errors
+    /// `Expired` when the version is older than the kept history.
+    pub fn list_at(&self, resource: &Resource, namespace: Option<&str>, version: u64) -> Result<List, Fault> {
+        let mut state = self.lock();
+        let items = state.shard(resource).objects_at(namespace, version)?;
+        Ok(List { items, resource_version: version })
+    }
+
     /// Replaces an object through `change`, atomically. The closure sees the current object; what it leaves unchanged
     /// makes no new version. `metadata.generation` grows when `spec` changed. An object whose deletionTimestamp is set
     /// and whose last finalizer is gone is removed.

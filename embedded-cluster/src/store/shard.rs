@@ -76,6 +76,28 @@ impl Shard {
         }
     }
 
+    /// The objects as they were right after `version`.
+    pub fn objects_at(&self, namespace: Option<&str>, version: u64) -> Result<Vec<Arc<Value>>, Fault> {
+        let later = self.after(version)?;
+        if later.is_empty() {
+            return Ok(self.objects(namespace));
+        }
+        let mut table = self.table.clone();
+        for change in later.iter().rev() {
+            let text = |field: &str| change.event.object()["metadata"][field].as_str().unwrap_or_default().to_owned();
+            let key = (text("namespace"), text("name"));
+            match &change.before {
+                Some(before) => drop(table.insert(key, before.clone())),
+                None => drop(table.remove(&key)),
+            }
+        }
+        Ok(table
+            .into_iter()
+            .filter(|((home, _), _)| namespace.is_none_or(|namespace| home == namespace))
+            .map(|(_, object)| object)
+            .collect())
+    }
+
     pub fn newest(&self) -> u64 {
         self.history.back().map_or(self.forgotten, |change| change.version)
     }

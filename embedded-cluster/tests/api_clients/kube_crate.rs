@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
-use kube::api::{AttachParams, DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service, ServiceAccount};
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
+use kube::api::{AttachParams, DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, VersionMatch, WatchEvent, WatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher;
 use kube::{Api, Client, Config, ResourceExt};
@@ -222,9 +223,32 @@ async fn logs_options_reach_the_node() {
 #[tokio::test]
 async fn tokens_work_and_nothing_else_does() {
     let lab = Lab::start().await;
-    let token = lab.state.tokens.issue("gateway", "controller");
+    let admin = client(&lab).await;
+    let accounts: Api<ServiceAccount> = Api::namespaced(admin.clone(), "shop");
+    let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": "robot"}})).unwrap();
+    accounts.create(&PostParams::default(), &account).await.unwrap();
+    let request = serde_json::from_value(json!({"spec": {"audiences": [], "expirationSeconds": 600}})).unwrap();
+    let token = accounts.create_token_request("robot", &PostParams::default(), &request).await.unwrap().status.unwrap().token;
     let namespaces: Api<Namespace> = Api::all(token_client(&lab, &token).await);
+    let kube::Error::Api(status) = namespaces.list(&ListParams::default()).await.unwrap_err() else { panic!() };
+    assert_eq!(
+        (status.code, status.message.as_str()),
+        (
+            403,
+            "namespaces is forbidden: User \"system:serviceaccount:shop:robot\" cannot list resource \"namespaces\" in API group \"\" at the cluster scope"
+        )
+    );
+    let binding: ClusterRoleBinding = serde_json::from_value(json!({"metadata": {"name": "robot"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"kind": "ServiceAccount", "name": "robot", "namespace": "shop"}]}))
+    .unwrap();
+    Api::<ClusterRoleBinding>::all(admin).create(&PostParams::default(), &binding).await.unwrap();
     assert_eq!(namespaces.list(&ListParams::default()).await.unwrap().items.len(), 2);
+    // A token dies with its account, and does not rise with another of the same name.
+    accounts.delete("robot", &DeleteParams::default()).await.unwrap();
+    accounts.create(&PostParams::default(), &account).await.unwrap();
+    let kube::Error::Api(status) = namespaces.list(&ListParams::default()).await.unwrap_err() else { panic!() };
+    assert_eq!(status.code, 401);
     let refused: Api<Namespace> = Api::all(token_client(&lab, "invented").await);
     let kube::Error::Api(status) = refused.list(&ListParams::default()).await.unwrap_err() else { panic!() };
     assert_eq!((status.code, status.message.as_str()), (401, "Unauthorized"));
@@ -247,12 +271,30 @@ async fn pages_are_complete_and_old_versions_are_gone() {
         }
     }
     assert_eq!(names.len(), 25);
+    // Pages are of one moment: what comes and goes between them does not show.
+    let first = api.list(&ListParams::default().limit(10)).await.unwrap();
+    let token = first.metadata.continue_.unwrap();
+    api.create(&PostParams::default(), &config_map("c99", "new")).await.unwrap();
+    api.delete("c15", &DeleteParams::default()).await.unwrap();
+    let rest = api.list(&ListParams::default().continue_token(&token)).await.unwrap();
+    assert_eq!((rest.items.len(), rest.items.last().unwrap().name_any()), (15, "c24".to_owned()));
+    assert_eq!(rest.metadata.resource_version, first.metadata.resource_version);
+    let exact = ListParams::default().at(first.metadata.resource_version.as_deref().unwrap()).matching(VersionMatch::Exact);
+    assert_eq!(api.list(&exact).await.unwrap().items.len(), 25);
     for n in 0..1100 {
         api.patch("c00", &PatchParams::default(), &Patch::Merge(json!({"data": {"key": n.to_string()}}))).await.unwrap();
     }
     let mut events = Box::pin(api.watch(&WatchParams::default(), "3").await.unwrap());
     let Some(WatchEvent::Error(status)) = within(events.next()).await.transpose().unwrap() else { panic!("not gone") };
     assert_eq!(status.code, 410);
+    let kube::Error::Api(status) = api.list(&exact).await.unwrap_err() else { panic!() };
+    assert_eq!((status.code, status.reason.as_str()), (410, "Expired"));
+    let kube::Error::Api(status) = api.list(&ListParams::default().continue_token(&token)).await.unwrap_err() else { panic!() };
+    assert_eq!((status.code, status.reason.as_str()), (410, "Expired"));
+    // The refusal says how to go on all the same.
+    let next = status.metadata.and_then(|metadata| metadata.continue_).unwrap();
+    let rest = api.list(&ListParams::default().continue_token(&next)).await.unwrap();
+    assert_eq!((rest.items.len(), rest.items.last().unwrap().name_any()), (15, "c99".to_owned()));
 }
 
 #[tokio::test]

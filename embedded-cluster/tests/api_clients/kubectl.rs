@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use super::lab::Lab;
 
-const SHOP: &str = "
+pub const SHOP: &str = "
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web, namespace: shop, labels: {app: web}}
@@ -46,20 +46,20 @@ spec:
     http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}
 ";
 
-struct Kubectl {
+pub struct Kubectl {
     folder: tempfile::TempDir,
-    lab: Lab,
+    pub lab: Lab,
 }
 
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
 }
 
 impl Kubectl {
     /// `None` when there is no kubectl.
-    async fn new() -> Option<Self> {
+    pub async fn new() -> Option<Self> {
         let found = Command::new("kubectl").args(["version", "--client"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
         if !found.is_ok_and(|status| status.success()) {
             eprintln!("skipped: there is no working kubectl on PATH");
@@ -72,16 +72,16 @@ impl Kubectl {
         Some(Self { folder, lab })
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    async fn run(&self, arguments: &str) -> Ran {
+    pub async fn run(&self, arguments: &str) -> Ran {
         self.run_with(arguments, "", &[]).await
     }
 
     /// Runs one command line; words are separated by spaces, `'…'` groups.
-    async fn run_with(&self, arguments: &str, stdin: &str, environment: &[(&str, &str)]) -> Ran {
+    pub async fn run_with(&self, arguments: &str, stdin: &str, environment: &[(&str, &str)]) -> Ran {
         let mut command = Command::new("kubectl");
         command.args(words(arguments)).current_dir(self.path());
         command.env("KUBECONFIG", self.path().join("kubeconfig")).env("HOME", self.path()).envs(environment.iter().copied());
@@ -99,14 +99,14 @@ impl Kubectl {
     }
 
     /// Runs a command that must succeed, and returns its output.
-    async fn ok(&self, arguments: &str) -> String {
+    pub async fn ok(&self, arguments: &str) -> String {
         let ran = self.run(arguments).await;
         assert_eq!(ran.code, 0, "kubectl {arguments}\n{}\n{}", ran.out, ran.err);
         ran.out
     }
 
     /// Runs a command that must fail, and returns what it complains.
-    async fn refused(&self, arguments: &str) -> String {
+    pub async fn refused(&self, arguments: &str) -> String {
         let ran = self.run(arguments).await;
         assert_ne!(ran.code, 0, "kubectl {arguments}\n{}\n{}", ran.out, ran.err);
         ran.err

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use embedded_cluster::api::{ApiState, Certificates, TokenIssuer, serve};
-use embedded_cluster::kubelet::{AccessError, ContainerTarget, LogOptions, PodAccess};
+use embedded_cluster::api::{ApiState, Certificates, Metrics, TokenIssuer, create_default_roles, serve};
+use embedded_cluster::kubelet::{AccessError, ContainerTarget, ContainerUsage, LogOptions, PodAccess};
 use embedded_cluster::runtime::{ExecProcess, ExecSpec};
 use embedded_cluster::store::{Store, Typed};
 use futures::StreamExt;
@@ -70,6 +70,20 @@ impl PodAccess for FakeNode {
     async fn port_forward(&self, _namespace: &str, _pod: &str, port: u16) -> Result<TcpStream, AccessError> {
         TcpStream::connect(("127.0.0.1", port)).await.map_err(|error| AccessError::Internal(error.to_string()))
     }
+
+    /// Two containers: one that computes without end and one that sleeps.
+    async fn usage(&self, _namespace: Option<&str>) -> Vec<ContainerUsage> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+        let of = |container: &str, cpu_nanoseconds, resident| ContainerUsage {
+            namespace: "shop".to_owned(),
+            pod: "tools".to_owned(),
+            pod_uid: "u".to_owned(),
+            container: container.to_owned(),
+            resident,
+            cpu_nanoseconds,
+        };
+        vec![of("busy", now, 5 << 20), of("idle", 7, 1 << 20)]
+    }
 }
 
 /// A served store; stops with its test.
@@ -89,11 +103,17 @@ impl Lab {
             let namespace = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
             namespaces.create("", &namespace).unwrap();
         }
+        create_default_roles(&store).unwrap();
         let certificates = Arc::new(Certificates::generate().unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = format!("https://{}", listener.local_addr().unwrap());
-        let state =
-            Arc::new(ApiState { store: store.clone(), access: Arc::new(FakeNode), certificates, tokens: Arc::new(TokenIssuer::new()) });
+        let state = Arc::new(ApiState {
+            store: store.clone(),
+            access: Arc::new(FakeNode),
+            certificates,
+            tokens: Arc::new(TokenIssuer::new()),
+            metrics: Metrics::default(),
+        });
         let stop = CancellationToken::new();
         tokio::spawn(serve(vec![listener], state.clone(), stop.clone()));
         Self { store, state, server, stop }

@@ -91,7 +91,6 @@ impl Lab {
             settings: Value::Object(plan.settings.clone()).to_string(),
             replicas: 1,
             node_selector: node_selector.clone(),
-            rbac: request.provider.name() != "embedded",
         };
         let mut manifests = gateways::manifests(request.gateway.kind, &install);
         manifests.extend(client_manifests(&node_selector));

@@ -1,8 +1,10 @@
 //! Custom resources: the kinds that stored CustomResourceDefinitions add, and the schemas that rule their objects.
 
+mod formats;
 mod schema;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use serde_json::Value;
 
@@ -10,8 +12,29 @@ use super::kinds::Kind;
 use super::status::FieldError;
 use crate::store::{DeleteOptions, Store};
 
+/// Kinds by their definition's uid and generation: every request for a custom resource needs its kind, and a schema
+/// may have hundreds of kilobytes.
+type Known = HashMap<String, (u64, Vec<Arc<Kind>>)>;
+static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+
 /// One kind for each served version of a definition.
 pub(super) fn kinds(definition: &Value) -> Vec<Arc<Kind>> {
+    let metadata = &definition["metadata"];
+    let (Some(uid), Some(generation)) = (metadata["uid"].as_str(), metadata["generation"].as_u64()) else {
+        return made(definition);
+    };
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    match known.get(uid) {
+        Some((of, kinds)) if *of == generation => kinds.clone(),
+        _ => {
+            let kinds = made(definition);
+            known.insert(uid.to_owned(), (generation, kinds.clone()));
+            kinds
+        }
+    }
+}
+
+fn made(definition: &Value) -> Vec<Arc<Kind>> {
     definition["spec"]["versions"]
         .as_array()
         .into_iter()
@@ -44,20 +67,23 @@ pub(super) fn mistakes(kind: &Kind, object: &Value) -> Vec<FieldError> {
     errors
 }
 
-/// The schema as OpenAPI documents show it: with the fields that every object has.
+/// The schema as OpenAPI documents show it: with the fields that every object has (`metadata` is added there).
 pub(super) fn open_api(kind: &Kind) -> Option<Value> {
     let mut schema = schema_of(kind)?.clone();
     let text = |description: &str| serde_json::json!({"type": "string", "description": description});
     let properties = &mut schema["properties"];
     properties["apiVersion"] = text("APIVersion defines the versioned schema of this representation of an object.");
     properties["kind"] = text("Kind is a string value representing the REST resource this object represents.");
-    properties["metadata"] = serde_json::json!({"type": "object", "description": "Standard object's metadata."});
     Some(schema)
 }
 
 /// A definition that goes takes its objects along (kube-apiserver's `customresourcecleanup` finalizer does the same).
 pub(super) fn delete_objects(store: &Store, definition: &Value) {
-    let Some(kind) = kinds(definition).into_iter().next() else { return };
+    let kind = kinds(definition).into_iter().next();
+    if let Some(uid) = definition["metadata"]["uid"].as_str() {
+        KNOWN.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+    let Some(kind) = kind else { return };
     for object in store.list(&kind.storage, None).items {
         let text = |field: &str| object["metadata"][field].as_str();
         if let Some(name) = text("name") {

@@ -1,10 +1,13 @@
 //! Structural schemas (`apiextensions.k8s.io/v1`): pruning, defaults, validation.
 //!
-//! Patterns and CEL rules (`x-kubernetes-validations`) are not evaluated.
+//! CEL rules (`x-kubernetes-validations`) are not evaluated. Wording: `kubeOpenAPIResultToFieldErrors`.
+
+use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
 use super::super::status::FieldError;
+use super::formats;
 
 fn child(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
@@ -90,7 +93,8 @@ pub(super) fn validate(schema: &Value, value: &Value, path: &str, errors: &mut V
         && !is_type(value, wanted)
     {
         let found = Value::from(type_name(value));
-        errors.push(FieldError::invalid(path, &found, &format!("{path} in body must be of type {wanted}: {found}")));
+        let mistake = FieldError::invalid(path, &found, &format!("{path} in body must be of type {wanted}: {found}"));
+        errors.push(FieldError { reason: "FieldValueTypeInvalid", ..mistake });
         return;
     }
     if either && !(value.is_string() || value.is_i64() || value.is_u64()) {
@@ -99,15 +103,15 @@ pub(super) fn validate(schema: &Value, value: &Value, path: &str, errors: &mut V
     if let Some(allowed) = schema["enum"].as_array()
         && !allowed.contains(value)
     {
-        let names: Vec<&str> = allowed.iter().filter_map(Value::as_str).collect();
-        errors.push(FieldError::unsupported(path, value, &names));
+        let names: Vec<String> = allowed.iter().map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).collect();
+        errors.push(FieldError::unsupported(path, value, &names.iter().map(String::as_str).collect::<Vec<_>>()));
     }
     match value {
         Value::Object(map) => object(schema, map, path, errors),
         Value::Array(items) => {
             let count = items.len() as u64;
-            if schema["maxItems"].as_u64().is_some_and(|most| count > most) {
-                errors.push(invalid(format!("should have at most {} items", schema["maxItems"])));
+            if let Some(most) = schema["maxItems"].as_u64().filter(|most| count > *most) {
+                errors.push(FieldError::too_many(path, count, most));
             }
             if schema["minItems"].as_u64().is_some_and(|least| count < least) {
                 errors.push(invalid(format!("should have at least {} items", schema["minItems"])));
@@ -115,14 +119,25 @@ pub(super) fn validate(schema: &Value, value: &Value, path: &str, errors: &mut V
             for (index, item) in items.iter().enumerate() {
                 validate(&schema["items"], item, &format!("{path}[{index}]"), errors);
             }
+            duplicates(schema, items, path, errors);
         }
         Value::String(text) => {
             let length = text.chars().count() as u64;
-            if schema["maxLength"].as_u64().is_some_and(|most| length > most) {
-                errors.push(invalid(format!("should be at most {} chars long", schema["maxLength"])));
+            if let Some(most) = schema["maxLength"].as_u64().filter(|most| length > *most) {
+                errors.push(FieldError::too_long(path, most));
             }
             if schema["minLength"].as_u64().is_some_and(|least| length < least) {
                 errors.push(invalid(format!("should be at least {} chars long", schema["minLength"])));
+            }
+            if let Some(pattern) = schema["pattern"].as_str()
+                && !formats::matches(pattern, text)
+            {
+                errors.push(invalid(format!("should match '{pattern}'")));
+            }
+            if let Some(format) = schema["format"].as_str()
+                && !formats::is(format, text)
+            {
+                errors.push(invalid(format!("must be of type {format}: {value}")));
             }
         }
         Value::Number(number) => {
@@ -133,6 +148,11 @@ pub(super) fn validate(schema: &Value, value: &Value, path: &str, errors: &mut V
             }
             if bound("maximum").is_some_and(|most| number > most || number >= most && schema["exclusiveMaximum"] == true) {
                 errors.push(invalid(format!("should be less than or equal to {}", bound("maximum").unwrap_or_default())));
+            }
+            if let Some(step) = bound("multipleOf").filter(|step| *step != 0.0)
+                && (number / step).fract() != 0.0
+            {
+                errors.push(invalid(format!("should be a multiple of {step}")));
             }
         }
         _ => {}
@@ -147,18 +167,36 @@ fn object(schema: &Value, map: &Map<String, Value>, path: &str, errors: &mut Vec
         }
     }
     let count = map.len() as u64;
-    for (bound, wrong) in [
-        ("maxProperties", schema["maxProperties"].as_u64().is_some_and(|most| count > most)),
-        ("minProperties", schema["minProperties"].as_u64().is_some_and(|least| count < least)),
-    ] {
-        if wrong {
-            let detail = format!("{path} in body should have {bound} {}", schema[bound]);
-            errors.push(FieldError::invalid(path, &Value::Object(map.clone()), &detail));
-        }
+    if let Some(most) = schema["maxProperties"].as_u64().filter(|most| count > *most) {
+        errors.push(FieldError::too_many(path, count, most));
+    }
+    if schema["minProperties"].as_u64().is_some_and(|least| count < least) {
+        let detail = format!("{path} in body should have at least {} properties", schema["minProperties"]);
+        errors.push(FieldError::invalid(path, &Value::Object(map.clone()), &detail));
     }
     for (name, value) in map {
         if let Some(below) = property(schema, name) {
             validate(below, value, &child(path, name), errors);
+        }
+    }
+}
+
+/// Lists that are sets, or maps by some of their items' fields, hold nothing twice (`listtype.ValidateListSetsAndMaps`).
+fn duplicates(schema: &Value, items: &[Value], path: &str, errors: &mut Vec<FieldError>) {
+    let keys: Vec<&str> = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let identity = |item: &Value| match schema["x-kubernetes-list-type"].as_str() {
+        Some("set") => Some(item.clone()),
+        Some("map") => {
+            let key = |key: &&str| item.get(*key).map(|value| ((*key).to_owned(), value.clone()));
+            Some(Value::Object(keys.iter().filter_map(key).collect()))
+        }
+        _ => None,
+    };
+    let mut seen = HashSet::new();
+    for (index, item) in items.iter().enumerate() {
+        let Some(identity) = identity(item) else { return };
+        if !seen.insert(identity.to_string()) {
+            errors.push(FieldError::duplicate(format!("{path}[{index}]"), &identity));
         }
     }
 }
@@ -222,7 +260,11 @@ mod tests {
             "colour": {"type": "string", "default": "red", "enum": ["red", "blue"]},
             "port": {"x-kubernetes-int-or-string": true},
             "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
-            "map": {"type": "object", "additionalProperties": {"type": "string"}}}}}})
+            "map": {"type": "object", "additionalProperties": {"type": "string"}},
+            "host": {"type": "string", "pattern": "^[a-z.]+$", "maxLength": 8},
+            "address": {"type": "string", "format": "ipv4"},
+            "rules": {"type": "array", "maxItems": 3, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+                "items": {"type": "object", "properties": {"name": {"type": "string"}}}}}}}})
     }
 
     fn mistakes(object: Value) -> Vec<String> {
@@ -241,6 +283,26 @@ mod tests {
         assert_eq!(unknown, ["extra", "spec.other"]);
         assert_eq!(object["spec"], json!({"size": 1, "free": {"any": {"thing": 1}}, "map": {"k": "v"}, "colour": "red"}));
         assert_eq!(object["metadata"]["name"], "n");
+    }
+
+    #[test]
+    fn texts_and_lists_are_held_to_their_rules() {
+        assert!(
+            mistakes(json!({"spec": {"size": 1, "host": "a.b", "address": "10.0.0.1", "rules": [{"name": "a"}, {"name": "b"}]}}))
+                .is_empty()
+        );
+        assert_eq!(
+            mistakes(json!({"spec": {"size": 1, "host": "A", "address": "10.0.0.256"}})),
+            [
+                "spec.host: Invalid value: \"A\": spec.host in body should match '^[a-z.]+$'",
+                "spec.address: Invalid value: \"10.0.0.256\": spec.address in body must be of type ipv4: \"10.0.0.256\""
+            ]
+        );
+        assert_eq!(mistakes(json!({"spec": {"size": 1, "host": "abcdefghi"}})), ["spec.host: Too long: may not be more than 8 bytes"]);
+        assert_eq!(
+            mistakes(json!({"spec": {"size": 1, "rules": [{"name": "a"}, {"name": "a"}, {}, {"name": "b"}]}})),
+            ["spec.rules: Too many: 4: must have at most 3 items", "spec.rules[1]: Duplicate value: {\"name\":\"a\"}"]
+        );
     }
 
     #[test]

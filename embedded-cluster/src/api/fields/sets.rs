@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::super::kinds::Kind;
-use super::super::patch::lists::{self, ListRule};
+use super::super::patch::lists::{self, Keys, ListRule};
 
 pub(super) type Path = Vec<String>;
 pub(super) type Set = BTreeSet<Path>;
@@ -94,8 +94,8 @@ fn collect<'a>(kind: &Kind, names: &mut Vec<&'a str>, path: &mut Path, value: &'
 }
 
 /// The path element of an item of a keyed list.
-pub(super) fn item_key(keys: &[&str], item: &Value) -> String {
-    let fields: Map<String, Value> = keys.iter().map(|key| ((*key).to_owned(), key_value(item, key))).collect();
+pub(super) fn item_key(keys: Keys<'_>, item: &Value) -> String {
+    let fields: Map<String, Value> = keys.names().into_iter().map(|key| (key.to_owned(), key_value(item, key))).collect();
     format!("k:{}", Value::Object(fields))
 }
 

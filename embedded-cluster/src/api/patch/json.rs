@@ -7,7 +7,7 @@ use super::super::status::Refusal;
 
 /// kube-apiserver's bound (`maxJSONPatchOperations`).
 const OPERATIONS: usize = 10_000;
-/// An object cannot grow beyond what a request could hold: `copy` operations would double it without end.
+/// Bytes that `copy` operations may copy in one patch: they could double an object without end (`JSONPatchMaxCopyBytes`).
 const SIZE: usize = 3 * 1024 * 1024;
 
 pub(super) fn read(body: &[u8]) -> Result<Patch, Refusal> {
@@ -21,11 +21,17 @@ pub(super) fn read(body: &[u8]) -> Result<Patch, Refusal> {
 
 pub(super) fn apply(patch: &Patch, current: &Value) -> Result<Value, Refusal> {
     let mut object = current.clone();
+    let mut copied = 0;
     for operation in &patch.0 {
-        json_patch::patch(&mut object, std::slice::from_ref(operation)).map_err(|error| rejected(&error.to_string()))?;
-        if matches!(operation, PatchOperation::Copy(_)) && object.to_string().len() > SIZE {
-            return Err(Refusal::new(413, "RequestEntityTooLarge", format!("the patched object is larger than {SIZE} bytes")));
+        if let PatchOperation::Copy(copy) = operation {
+            copied += object.pointer(copy.from.as_str()).map_or(0, |value| value.to_string().len());
+            if copied > SIZE {
+                let message =
+                    format!("Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {SIZE}");
+                return Err(Refusal::new(413, "RequestEntityTooLarge", message));
+            }
         }
+        json_patch::patch(&mut object, std::slice::from_ref(operation)).map_err(|error| rejected(&error.to_string()))?;
     }
     if object.is_object() { Ok(object) } else { Err(rejected("the patch leaves no object")) }
 }

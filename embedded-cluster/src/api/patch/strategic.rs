@@ -84,7 +84,7 @@ fn list<'a>(kind: &Kind, path: &mut Vec<&'a str>, current: Option<&Vec<Value>>, 
             }
             return Ok(Value::Array(merged));
         }
-        ListRule::Map(keys) => keys.first().copied().unwrap_or_default(),
+        ListRule::Map(keys) => keys.first(),
     };
     let replaces = changes.iter().any(|change| change[DIRECTIVE] == "replace" && change.get(key).is_none());
     let mut merged = if replaces { Vec::new() } else { current.cloned().unwrap_or_default() };
@@ -117,10 +117,10 @@ fn list<'a>(kind: &Kind, path: &mut Vec<&'a str>, current: Option<&Vec<Value>>, 
 }
 
 /// Items named by `$setElementOrder` come in its order; others keep their place after the item they followed.
-fn sort(list: &mut Vec<Value>, order: &[Value], rule: ListRule) {
+fn sort(list: &mut Vec<Value>, order: &[Value], rule: ListRule<'_>) {
     let position = |item: &Value| match rule {
         ListRule::Map(keys) => {
-            let key = keys.first().copied().unwrap_or_default();
+            let key = keys.first();
             order.iter().position(|wanted| wanted.get(key).is_some() && wanted.get(key) == item.get(key))
         }
         _ => order.iter().position(|wanted| wanted == item),

@@ -46,6 +46,8 @@ impl Printer {
             }
             match find(object, path) {
                 Some(value) if column.kind == "date" => since(value).into(),
+                // As kubectl shows HTTPRoutes' host names: `["shop.example"]`.
+                Some(list @ (Value::Object(_) | Value::Array(_))) if column.kind == "string" => list.to_string().into(),
                 Some(Value::Object(_) | Value::Array(_)) | None => Value::Null,
                 Some(value) => value.clone(),
             }

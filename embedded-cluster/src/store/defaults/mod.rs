@@ -9,6 +9,7 @@ mod workloads;
 use serde_json::Value;
 
 use super::Resource;
+use super::quantities::canonicalize;
 
 /// Completes an object of a built-in kind; others are left alone.
 pub(crate) fn apply(resource: &Resource, object: &mut Value) {
@@ -19,7 +20,17 @@ pub(crate) fn apply(resource: &Resource, object: &mut Value) {
         ("", "namespaces") => others::namespace(object),
         ("", "secrets") => others::secret(object),
         ("", "nodes") => set(object, "spec", || serde_json::json!({})),
-        ("", "persistentvolumeclaims") => others::claim(object),
+        ("", "persistentvolumeclaims") => {
+            others::claim(object);
+            if let Some(resources) = present(object, "spec").and_then(|spec| present(spec, "resources")) {
+                canonicalize(resources, "requests");
+            }
+        }
+        ("", "resourcequotas") => {
+            if let Some(spec) = present(object, "spec") {
+                canonicalize(spec, "hard");
+            }
+        }
         ("apps", "deployments") => workloads::deployment(object),
         ("apps", "replicasets") => workloads::replica_set(object),
         ("apps", "statefulsets") => workloads::stateful_set(object),

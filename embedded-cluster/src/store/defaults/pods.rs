@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::quantities::canonicalize;
 use super::{items, present, set, set_text};
 
 pub(super) fn pod(pod: &mut Value) {
@@ -44,6 +45,10 @@ fn container(container: &mut Value) {
     let policy = if is_latest(container["image"].as_str().unwrap_or_default()) { "Always" } else { "IfNotPresent" };
     set_text(container, "imagePullPolicy", policy);
     set(container, "resources", || json!({}));
+    if let Some(resources) = present(container, "resources") {
+        canonicalize(resources, "limits");
+        canonicalize(resources, "requests");
+    }
     if let Some(limits) = container["resources"]["limits"].as_object().cloned() {
         for (name, limit) in limits {
             set(&mut container["resources"]["requests"], &name, || limit);

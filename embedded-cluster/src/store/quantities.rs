@@ -1,0 +1,128 @@
+//! Amounts (`resource.Quantity`) in their canonical form, as kube-apiserver writes them whatever the client wrote:
+//! `0.5` is `500m`, `1024Mi` is `1Gi`.
+
+use serde_json::Value;
+
+/// 10^9: amounts are kept in billionths, the finest that Kubernetes knows.
+const NANO: i128 = 1_000_000_000;
+const BINARY: [(&str, i128); 6] = [("Ei", 1 << 60), ("Pi", 1 << 50), ("Ti", 1 << 40), ("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
+/// Suffix and how many billionths it stands for, the largest first.
+const DECIMAL: [(&str, i128); 10] = [
+    ("E", NANO * 1_000_000_000_000_000_000),
+    ("P", NANO * 1_000_000_000_000_000),
+    ("T", NANO * 1_000_000_000_000),
+    ("G", NANO * 1_000_000_000),
+    ("M", NANO * 1_000_000),
+    ("k", NANO * 1_000),
+    ("", NANO),
+    ("m", 1_000_000),
+    ("u", 1_000),
+    ("n", 1),
+];
+
+/// The canonical form; `None` for what is no amount, or one too large to be told exactly.
+pub(crate) fn canonical(text: &str) -> Option<String> {
+    let end = text.find(|c: char| !matches!(c, '0'..='9' | '+' | '-' | '.')).unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let (negative, digits) = match number.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, number.strip_prefix('+').unwrap_or(number)),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let digits = format!("{whole}{fraction}");
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let mantissa: i128 = digits.parse().ok()?;
+    let tens = |exponent: usize| 10_i128.checked_pow(u32::try_from(exponent).ok()?);
+    let scale = tens(fraction.len())?;
+    let binary = BINARY.iter().find(|(name, _)| *name == suffix);
+    let exponent = suffix.strip_prefix(['e', 'E']).filter(|rest| !rest.is_empty());
+    let unit = match (binary, exponent) {
+        (Some((_, factor)), _) => factor.checked_mul(NANO)?,
+        (None, Some(exponent)) => {
+            let exponent: i32 = exponent.parse().ok()?;
+            let factor = tens(usize::try_from(exponent.unsigned_abs()).ok()?)?;
+            if exponent < 0 { NANO / factor } else { factor.checked_mul(NANO)? }
+        }
+        (None, None) => DECIMAL.iter().find(|(name, _)| *name == suffix)?.1,
+    };
+    // Rounded up, as Kubernetes does with what is finer than a billionth.
+    let amount = mantissa.checked_mul(unit)?;
+    let nanos = (amount + scale - 1) / scale;
+    if nanos == 0 {
+        return Some("0".to_owned());
+    }
+    let sign = if negative { "-" } else { "" };
+    if exponent.is_some() {
+        // The exponent form stays one, in steps of a thousand.
+        let (power, unit) = (-3_i32..=6).rev().map(|step| 3 * step).find_map(|power| {
+            let unit = tens(usize::try_from(9 + power).ok()?)?;
+            (nanos % unit == 0).then_some((power, unit))
+        })?;
+        return Some(if power == 0 { format!("{sign}{}", nanos / unit) } else { format!("{sign}{}e{power}", nanos / unit) });
+    }
+    // Binary suffixes are for whole bytes of at least one KiB; smaller amounts are told in the decimal form.
+    if binary.is_some() && nanos % NANO == 0 && nanos / NANO >= 1024 {
+        let bytes = nanos / NANO;
+        let (suffix, factor) = BINARY.iter().find(|(_, factor)| bytes % factor == 0).copied().unwrap_or(("", 1));
+        return Some(format!("{sign}{}{suffix}", bytes / factor));
+    }
+    let (suffix, factor) = DECIMAL.iter().find(|(_, factor)| nanos % factor == 0)?;
+    Some(format!("{sign}{}{suffix}", nanos / factor))
+}
+
+/// Rewrites the amounts in a field that maps resource names to quantities, if it is there.
+pub(super) fn canonicalize(object: &mut Value, field: &str) {
+    let amounts = object.get_mut(field).and_then(Value::as_object_mut);
+    for amount in amounts.into_iter().flat_map(|map| map.values_mut()) {
+        let text = match &*amount {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            _ => continue,
+        };
+        if let Some(canonical) = canonical(&text) {
+            *amount = canonical.into();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // What `resource.MustParse(text).String()` says.
+    #[rstest::rstest]
+    #[case("0.5", "500m")]
+    #[case("500m", "500m")]
+    #[case("1000m", "1")]
+    #[case("1024Mi", "1Gi")]
+    #[case("1.5Gi", "1536Mi")]
+    #[case("1000", "1k")]
+    #[case("2048", "2048")]
+    #[case("1024", "1024")]
+    #[case("100000Ki", "100000Ki")]
+    #[case("0", "0")]
+    #[case("0Mi", "0")]
+    #[case("0.1", "100m")]
+    #[case("1e3", "1e3")]
+    #[case("12e6", "12e6")]
+    #[case("1e-3", "1e-3")]
+    #[case("100e3", "100e3")]
+    #[case("1E", "1E")]
+    #[case("-1.5", "-1500m")]
+    #[case("128974848", "128974848")]
+    #[case("0.5Ki", "512")]
+    #[case("10M", "10M")]
+    #[case("1000M", "1G")]
+    fn amounts_are_told_as_kubernetes_does(#[case] given: &str, #[case] expected: &str) {
+        assert_eq!(canonical(given).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn what_is_no_amount_is_left_alone() {
+        for text in ["", "m", "1 Gi", "one", "1.2.3", "1Zi", "--1", "99999999999999999999999999999999999999999"] {
+            assert_eq!(canonical(text), None, "{text}");
+        }
+    }
+}
