@@ -44,6 +44,35 @@ pub(crate) enum ListRule<'k> {
     Map(Keys<'k>),
 }
 
+/// Fields that are references or selectors wherever they occur.
+const ATOMIC_MAPS: [&str; 25] = [
+    "selector",
+    "labelSelector",
+    "podSelector",
+    "namespaceSelector",
+    "objectSelector",
+    "preference",
+    "fieldRef",
+    "resourceFieldRef",
+    "configMapKeyRef",
+    "secretKeyRef",
+    "involvedObject",
+    "regarding",
+    "related",
+    "targetRef",
+    "roleRef",
+    "claimRef",
+    "secretRef",
+    "nodeRef",
+    "dataSource",
+    "scopeSelector",
+    "nodePublishSecretRef",
+    "controllerExpandSecretRef",
+    "controllerPublishSecretRef",
+    "nodeExpandSecretRef",
+    "nodeStageSecretRef",
+];
+
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 
 /// The rule for the list at `path` (field names from the object's root; list items add no element).
@@ -71,11 +100,11 @@ pub(crate) fn rule<'k>(kind: &'k Kind, path: &[&str]) -> ListRule<'k> {
         ("resizePolicy", _) if in_container => Atomic,
         ("claims", "resources") => keyed(&["name"]),
         ("ports", "spec") if kind.is("", "services") => keyed(&["port", "protocol"]),
-        ("imagePullSecrets" | "secrets", _) if kind.is("", "serviceaccounts") => keyed(&["name"]),
+        ("secrets", _) if kind.is("", "serviceaccounts") => keyed(&["name"]),
         ("addresses", "status") if kind.is("", "nodes") => keyed(&["type"]),
-        ("taints", "spec") if kind.is("", "nodes") => keyed(&["key"]),
         ("podCIDRs", "spec") if kind.is("", "nodes") => Set,
         ("podIPs" | "hostIPs", "status") => keyed(&["ip"]),
+        ("addresses", "endpoints") | ("values", "onExitCodes") => Set,
         ("volumeClaimTemplates", "spec") => Atomic,
         _ if group == "networking.k8s.io" || group == "discovery.k8s.io" || group == "rbac.authorization.k8s.io" => Atomic,
         _ if CONTAINERS.iter().any(|field| in_pod(field)) => keyed(&["name"]),
@@ -111,14 +140,18 @@ pub(crate) fn is_atomic_map(kind: &Kind, path: &[&str]) -> bool {
         let declared = field(&version["schema"]["openAPIV3Schema"], path);
         return path.first() != Some(&"metadata") && declared.is_some_and(|map| map["x-kubernetes-map-type"] == "atomic");
     }
-    matches!(
-        *last,
-        "selector" | "labelSelector" | "podSelector" | "namespaceSelector" | "objectSelector" | "nodeAffinity" | "fieldRef"
-            | "resourceFieldRef" | "configMapKeyRef" | "secretKeyRef" | "involvedObject" | "regarding" | "related" | "targetRef"
-            | "scaleTargetRef" | "roleRef" | "claimRef" | "secretRef" | "nodeRef" | "parameters"
-    )
-        // A label called `selector` is an ordinary label.
-        && !matches!(path, ["metadata", ..] | [.., "labels" | "annotations" | "data" | "stringData", _])
+    let parent = path.len().checked_sub(2).and_then(|at| path.get(at)).copied().unwrap_or_default();
+    // A label called `selector` is an ordinary label.
+    if path.first() == Some(&"metadata") || matches!(parent, "labels" | "annotations" | "data" | "stringData") {
+        return false;
+    }
+    match (*last, parent) {
+        ("secretRef", "envFrom") => false,
+        ("requiredDuringSchedulingIgnoredDuringExecution" | "required", "nodeAffinity")
+        | ("port", "service")
+        | ("resource", "backend" | "defaultBackend") => true,
+        (last, _) => ATOMIC_MAPS.contains(&last),
+    }
 }
 
 #[cfg(test)]
