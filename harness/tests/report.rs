@@ -42,6 +42,8 @@ fn record(number: u128, millis: i64, status: Option<u16>, took: u64, gap: Option
         timings: Timings { total: Micros(took * 1000), ..Timings::default() },
         connection: None,
         addresses: Vec::new(),
+        websocket: None,
+        grpc: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Hosts and routes to Envoy listeners and route configurations, following Contour's internal/envoy/v3/{listener,route}.go.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -16,6 +16,8 @@ use crate::{
     settings::RetryOn,
 };
 
+/// Envoy's own limit of a stream's silence.
+const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 const EXTENSIONS: &str = "type.googleapis.com/envoy.extensions";
 
 /// The listener for plain HTTP.
@@ -146,6 +148,13 @@ fn route(host: &HostName, route: &Route, table: RouteTable, cluster: &str) -> Va
     }
     let settings = &route.settings;
     let mut action = json!({ "cluster": cluster, "timeout": seconds(settings.read_timeout) });
+    // Contour, routeRoute() in internal/envoy/v3/route.go. Without it Envoy answers an upgrade with 403, `upgrade_failed`
+    if route.upgrades {
+        action["upgrade_configs"] = json!([{ "upgrade_type": "websocket" }]);
+    }
+    if settings.tunnel_timeout != STREAM_IDLE_TIMEOUT {
+        action["idle_timeout"] = json!(seconds(settings.tunnel_timeout));
+    }
     if let Some(policy) = retry_policy(settings) {
         action["retry_policy"] = policy;
     }

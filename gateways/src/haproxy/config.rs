@@ -119,7 +119,7 @@ impl<'a> Writer<'a> {
         line!(self, "    timeout queue {}", time(Duration::from_secs(5)));
         line!(self, "    timeout server {}", time(global.read_timeout));
         line!(self, "    timeout server-fin {}", time(Duration::from_secs(50)));
-        line!(self, "    timeout tunnel {}", time(Duration::from_secs(3600)));
+        line!(self, "    timeout tunnel {}", time(global.tunnel_timeout));
         self.snippet(snippets.defaults.as_ref());
     }
 
@@ -241,6 +241,9 @@ impl<'a> Writer<'a> {
         add("balance roundrobin");
         add(&format!("timeout connect {}", time(settings.connect_timeout)));
         add(&format!("timeout server {}", time(settings.read_timeout)));
+        if settings.tunnel_timeout != self.model.global.tunnel_timeout {
+            add(&format!("timeout tunnel {}", time(settings.tunnel_timeout)));
+        }
         // HAProxy Ingress sets neither: HAProxy's own defaults are `safe` and 3
         add(if settings.keepalive_connections == 0 { "http-reuse never" } else { "http-reuse safe" });
         let retries = if settings.retry_on.is_empty() { 0 } else { settings.retry_tries.saturating_sub(1) };

@@ -16,7 +16,7 @@ use super::{Backend, Certificate, ExternalName, Host, HostName, Model, Objects, 
 use crate::{
     EffectiveSettings, GatewayKind, Settings,
     manifests::SETTINGS_KEY,
-    settings::{ingress_overrides, redirects_to_https, service_overrides},
+    settings::{ingress_overrides, redirects_to_https, service_overrides, takes_upgrades},
 };
 
 /// Makes the model. Mistakes in objects become [`Problem`]s; everything else is built as if they were not there.
@@ -155,8 +155,9 @@ impl Builder<'_> {
             return;
         }
         let redirect_to_https = redirects_to_https(kind, ingress.annotations(), host.certificate.is_some());
+        let upgrades = takes_upgrades(kind, ingress.annotations(), path.path.as_deref().unwrap_or("/"));
         let ingress = format!("{}/{}", ingress.namespace().unwrap_or_default(), ingress.name_any());
-        host.routes.push(Route { path: text, matching, target, settings, ca, redirect_to_https, ingress });
+        host.routes.push(Route { path: text, matching, target, settings, ca, redirect_to_https, upgrades, ingress });
     }
 
     fn target(&mut self, ingress: &Arc<Ingress>, backend: &IngressBackend, settings: &EffectiveSettings) -> (Target, EffectiveSettings) {

@@ -84,6 +84,8 @@ pub struct Route {
     pub ca: Option<String>,
     /// Plain HTTP is answered by a redirect.
     pub redirect_to_https: bool,
+    /// WebSocket handshakes are let through.
+    pub upgrades: bool,
     /// `namespace/name` of the Ingress.
     pub ingress: String,
 }

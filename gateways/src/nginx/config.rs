@@ -46,6 +46,7 @@ impl Layout {
     }
 }
 
+const HTTP2_DIRECTIVE: (u64, u64, u64) = (1, 25, 1);
 pub(super) const CONF: &str = "nginx.conf";
 pub(super) const GENERATION_CONF: &str = "generation.conf";
 
@@ -185,7 +186,13 @@ impl<'a> Writer<'a> {
             // ingress-nginx answers unknown names with a made-up certificate; without one the handshake is refused (nginx 1.19.4)
             None if host.name == HostName::Any && self.layout.version >= (1, 19, 4) => {
                 line!(self, "    server {{");
-                line!(self, "        listen {} ssl default_server reuseport backlog=4096;", self.layout.https_port);
+                line!(
+                    self,
+                    "        listen {} ssl{} default_server reuseport backlog=4096;",
+                    self.layout.https_port,
+                    self.http2_parameter()
+                );
+                self.http2_directive();
                 line!(self, "        ssl_reject_handshake on;");
                 line!(self, "    }}");
             }
@@ -194,10 +201,16 @@ impl<'a> Writer<'a> {
     }
 
     fn server(&mut self, host: &'a Host, certificate: Option<&Certificate>) {
-        let (port, scheme) = if certificate.is_some() { (self.layout.https_port, " ssl") } else { (self.layout.http_port, "") };
+        let (port, scheme) = match certificate {
+            Some(_) => (self.layout.https_port, format!(" ssl{}", self.http2_parameter())),
+            None => (self.layout.http_port, String::new()),
+        };
         let default = if host.name == HostName::Any { " default_server reuseport backlog=4096" } else { "" };
         line!(self, "    server {{");
         line!(self, "        listen {port}{scheme}{default};");
+        if certificate.is_some() {
+            self.http2_directive();
+        }
         match &host.name {
             HostName::Exact(name) => line!(self, "        server_name {name};"),
             // One label, as the Kubernetes API wants it; nginx' own wildcards stand for any number
@@ -223,6 +236,17 @@ impl<'a> Writer<'a> {
             line!(self, "        location / {{ return 404; }}");
         }
         line!(self, "    }}");
+    }
+
+    /// ingress-nginx: use-http2, for TLS only. nginx 1.25.1 made a directive of the parameter.
+    fn http2_parameter(&self) -> &'static str {
+        if self.layout.version < HTTP2_DIRECTIVE { " http2" } else { "" }
+    }
+
+    fn http2_directive(&mut self) {
+        if self.layout.version >= HTTP2_DIRECTIVE {
+            line!(self, "        http2 on;");
+        }
     }
 
     fn location(&mut self, location: &str, route: &'a Route, encrypted: bool) {

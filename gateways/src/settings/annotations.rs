@@ -106,6 +106,13 @@ pub fn redirects_to_https(kind: GatewayKind, annotations: &Annotations, has_cert
     }
 }
 
+/// Whether a path of an Ingress takes WebSocket upgrades: on Contour those listed in `projectcontour.io/websocket-routes` (paths as the
+/// Ingress says them, parted by commas), everywhere else all.
+pub fn takes_upgrades(kind: GatewayKind, annotations: &Annotations, path: &str) -> bool {
+    let listed = || annotations.get(&format!("{CONTOUR}websocket-routes"));
+    kind != GatewayKind::Envoy || listed().is_some_and(|routes| routes.split(',').any(|route| route.trim() == path))
+}
+
 fn own(settings: &mut Settings, annotations: &Annotations, problems: &mut Vec<AnnotationProblem>) {
     for (annotation, value) in annotations {
         let Some(key) = annotation.strip_prefix(OWN).filter(|key| !OTHERS.contains(key)) else { continue };
@@ -136,6 +143,7 @@ fn merge(settings: &mut Settings, added: Settings) {
         send_timeout,
         idle_timeout,
         client_idle_timeout,
+        tunnel_timeout,
         retries,
         keepalive,
         buffers,
@@ -254,6 +262,7 @@ fn haproxy_ingress(settings: &mut Settings, key: &str, value: &str) -> Result<()
     match key {
         "timeout-connect" => settings.connect_timeout = Some(duration::parse(value)?),
         "timeout-server" => settings.read_timeout = Some(duration::parse(value)?),
+        "timeout-tunnel" => settings.tunnel_timeout = Some(duration::parse(value)?),
         "backend-protocol" => {
             settings.backend_protocol = Some(match value.to_ascii_lowercase().as_str() {
                 "h1" => BackendProtocol::Http,
@@ -335,6 +344,14 @@ mod tests {
         assert_eq!(protocol(Some("https"), 8443), Some(BackendProtocol::Https));
         assert_eq!(protocol(None, 443), Some(BackendProtocol::Https));
         assert_eq!(protocol(Some("http"), 80), None);
+    }
+
+    #[test]
+    fn contour_upgrades_only_what_is_listed() {
+        let given = annotations(&[("projectcontour.io/websocket-routes", "/feed , /chat")]);
+        assert!(takes_upgrades(GatewayKind::Envoy, &given, "/feed") && takes_upgrades(GatewayKind::Envoy, &given, "/chat"));
+        assert!(!takes_upgrades(GatewayKind::Envoy, &given, "/") && !takes_upgrades(GatewayKind::Envoy, &Annotations::new(), "/feed"));
+        assert!(takes_upgrades(GatewayKind::Nginx, &Annotations::new(), "/feed"));
     }
 
     #[test]

@@ -29,6 +29,7 @@ impl EffectiveSettings {
         set(&mut self.send_timeout, settings.send_timeout.as_ref());
         set(&mut self.idle_timeout, settings.idle_timeout.as_ref());
         set(&mut self.client_idle_timeout, settings.client_idle_timeout.as_ref());
+        set(&mut self.tunnel_timeout, settings.tunnel_timeout.as_ref());
         if let Some(retries) = &settings.retries {
             set(&mut self.retry_tries, retries.tries.as_ref());
             set(&mut self.retry_on, retries.on.as_ref());
@@ -123,6 +124,8 @@ fn ingress_nginx() -> EffectiveSettings {
         idle_timeout: Duration::from_secs(60),
         // KeepAlive: 75
         client_idle_timeout: Duration::from_secs(75),
+        // nginx: proxy_read_timeout holds for upgraded connections too
+        tunnel_timeout: Duration::ZERO,
         // ProxyNextUpstreamTries: 3
         retry_tries: 3,
         // ProxyNextUpstream: "error timeout"
@@ -182,6 +185,8 @@ fn contour() -> EffectiveSettings {
         idle_timeout: Duration::from_secs(3600),
         // `timeouts.connection-idle-timeout: 60s` in Contour's configuration file
         client_idle_timeout: Duration::from_secs(60),
+        // Contour leaves stream_idle_timeout unset: Envoy's 5 min (HttpConnectionManager)
+        tunnel_timeout: Duration::from_secs(300),
         // no retry policy unless an Ingress asks for one (projectcontour.io/retry-on); then num-retries is 1
         retry_tries: 2,
         retry_on: Vec::new(),
@@ -231,6 +236,8 @@ fn haproxy_ingress() -> EffectiveSettings {
         idle_timeout: Duration::from_secs(5),
         // timeout-keep-alive: 1m
         client_idle_timeout: Duration::from_secs(60),
+        // timeout-tunnel: 1h
+        tunnel_timeout: Duration::from_secs(3600),
         // `retries`, HAProxy's own: 3 after the first
         retry_tries: 4,
         // `retry-on`, HAProxy's own: conn-failure
@@ -280,6 +287,8 @@ fn traefik() -> EffectiveSettings {
         idle_timeout: Duration::from_secs(90),
         // respondingTimeouts.idleTimeout: 180s
         client_idle_timeout: Duration::from_secs(180),
+        // Traefik has no such timeout
+        tunnel_timeout: Duration::ZERO,
         // no retry middleware
         retry_tries: 1,
         retry_on: Vec::new(),

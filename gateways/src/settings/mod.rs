@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub use annotations::{AnnotationProblem, ingress_overrides, redirects_to_https, service_overrides};
+pub use annotations::{AnnotationProblem, ingress_overrides, redirects_to_https, service_overrides, takes_upgrades};
 
 /// What a person may set. Strict: an unknown key is an error. Durations are written `500ms`, `5s`, `1m30s`, `1h`; sizes `4k`, `1m`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,10 @@ pub struct Settings {
     /// How long an idle client connection is kept. nginx: `keepalive_timeout`; Envoy: the connection manager's `idle_timeout`.
     #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     pub client_idle_timeout: Option<Duration>,
+    /// How long a connection that has been upgraded (WebSocket) may be silent. HAProxy: `timeout tunnel`; Envoy: the route's
+    /// `idle_timeout`, which holds for every stream. nginx has the read timeout for that, Traefik nothing.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub tunnel_timeout: Option<Duration>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<RetrySettings>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -265,6 +269,7 @@ pub struct EffectiveSettings {
     pub idle_timeout: Duration,
     #[serde(with = "duration::required")]
     pub client_idle_timeout: Duration,
+    pub tunnel_timeout: Duration,
     pub retry_tries: u32,
     pub retry_on: Vec<RetryOn>,
     #[serde(with = "duration::required")]
@@ -334,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_full_set_is_read_and_written_back() {
-        let text = "{connect-timeout: 500ms, read-timeout: 1s, send-timeout: 2s, idle-timeout: 3s, client-idle-timeout: 10s, \
+        let text = "{connect-timeout: 500ms, read-timeout: 1s, send-timeout: 2s, idle-timeout: 3s, client-idle-timeout: 10s, tunnel-timeout: 20s, \
              keepalive: {connections: 7, requests: 8, time: 9s}, \
              retries: {tries: 2, on: [error, http-502], timeout: 4s, per-try-timeout: 250ms, non-idempotent: true}, \
              buffers: {response-header: 8k, count: 4, response-buffering: true}, backend-protocol: HTTPS, \

@@ -6,5 +6,5 @@
 pub mod route;
 pub mod test;
 
-pub use route::{Endpoint, Route};
+pub use route::{Endpoint, Route, Speech};
 pub use test::{HopTest, first_failing};

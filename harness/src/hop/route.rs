@@ -22,14 +22,30 @@ pub struct Route {
     /// Of a Service of type ExternalName: the name that the gateway has to look up.
     pub external_name: Option<String>,
     pub ready: Vec<Endpoint>,
-    /// Whether the gateway is told to speak TLS to the application.
-    pub tls: bool,
+    /// What the gateway is told to speak to the application.
+    pub speech: Speech,
     /// What is wrong with the way itself, such as a Service that does not exist.
     pub broken: Option<String>,
 }
 
+/// A protocol between gateway and application.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Speech {
+    pub tls: bool,
+    /// HTTP/2, by prior knowledge or ALPN, rather than HTTP/1.1.
+    pub http2: bool,
+}
+
+impl Speech {
+    /// A value of ingress-nginx' `backend-protocol`, or of the setting of that name.
+    pub fn named(protocol: &str) -> Self {
+        let protocol = protocol.to_ascii_uppercase();
+        Speech { tls: protocol.ends_with('S'), http2: protocol.starts_with("GRPC") || protocol == "H2C" }
+    }
+}
+
 /// Finds the way of a request; an error says at which object it ends.
-pub fn find(snapshot: &Snapshot, host: &str, target: &str, tls_by_default: bool) -> Result<Route, String> {
+pub fn find(snapshot: &Snapshot, host: &str, target: &str, by_default: Speech) -> Result<Route, String> {
     let path = target.split('?').next().unwrap_or("/");
     let (ingress, backend) = best_rule(snapshot, host, path).ok_or_else(|| format!("no Ingress has a rule for {host}{path}"))?;
     let namespace = text(ingress, "/metadata/namespace");
@@ -41,7 +57,7 @@ pub fn find(snapshot: &Snapshot, host: &str, target: &str, tls_by_default: bool)
         port: None,
         external_name: None,
         ready: Vec::new(),
-        tls: speaks_tls(ingress).unwrap_or(tls_by_default),
+        speech: speech(ingress).unwrap_or(by_default),
         broken: None,
     };
     let Some(object) = snapshot.get("Service", &namespace, &service) else {
@@ -118,9 +134,8 @@ fn is_prefix(prefix: &str, path: &str) -> bool {
 }
 
 /// The annotation that ingress-nginx reads, which the lab's agent reads for every gateway.
-fn speaks_tls(ingress: &Value) -> Option<bool> {
-    let protocol = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/backend-protocol"].as_str()?;
-    Some(matches!(protocol.to_ascii_uppercase().as_str(), "HTTPS" | "GRPCS"))
+fn speech(ingress: &Value) -> Option<Speech> {
+    ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/backend-protocol"].as_str().map(Speech::named)
 }
 
 fn ready_endpoints(snapshot: &Snapshot, namespace: &str, service: &str, port_name: &str) -> Vec<Endpoint> {
@@ -171,7 +186,7 @@ mod tests {
 
     #[test]
     fn the_way_leads_to_the_ready_endpoints() {
-        let route = find(&world(8081, true), "shop.test", "/?a=1", false).unwrap();
+        let route = find(&world(8081, true), "shop.test", "/?a=1", Speech::default()).unwrap();
         assert_eq!((route.cluster_ip.as_deref(), route.port), (Some("10.96.3.4"), Some(80)));
         assert_eq!(route.ready, [Endpoint { ip: "10.244.0.9".into(), port: 8081, pod: Some("shop-a".into()) }]);
         assert_eq!(route.broken, None);
@@ -187,15 +202,34 @@ mod tests {
             json!({ "kind": "Service", "metadata": { "namespace": "front", "name": "shop" }, "spec": { "type": "ExternalName",
                 "externalName": "shop.shop.svc.cluster.local", "ports": [{ "name": "http", "port": 80 }] } }),
         ]).collect::<Vec<_>>();
-        let route = find(&Snapshot::from_objects(objects), "shop.test", "/", false).unwrap();
+        let route = find(&Snapshot::from_objects(objects), "shop.test", "/", Speech::default()).unwrap();
         assert_eq!((route.external_name.as_deref(), route.broken.as_deref()), (Some("shop.shop.svc.cluster.local"), None));
         assert_eq!((route.namespace.as_str(), route.ready.len()), ("shop", 1));
     }
 
     #[test]
+    fn applications_are_spoken_to_as_the_gateway_is_told_to() {
+        let told = |protocol: &str| {
+            let mut ingress = world(8080, true).get("Ingress", "shop", "shop").unwrap().clone();
+            ingress["metadata"]["annotations"] = json!({ "nginx.ingress.kubernetes.io/backend-protocol": protocol });
+            find(&Snapshot::from_objects([ingress]), "shop.test", "/", Speech::default()).unwrap().speech
+        };
+        assert_eq!(told("HTTPS"), Speech { tls: true, http2: false });
+        assert_eq!(told("GRPC"), Speech { tls: false, http2: true });
+        assert_eq!(told("GRPCS"), Speech { tls: true, http2: true });
+        assert_eq!(told("HTTP"), Speech::default());
+    }
+
+    #[test]
     fn what_breaks_the_way_is_said() {
-        assert!(find(&world(8081, false), "shop.test", "/", false).unwrap().broken.unwrap().contains("no ready endpoint"));
-        assert!(find(&world(8081, true), "shop.test", "/pay/now", false).unwrap().broken.unwrap().contains("shop/pay does not exist"));
-        assert!(find(&world(8081, true), "other.test", "/", false).unwrap_err().contains("no Ingress"));
+        assert!(find(&world(8081, false), "shop.test", "/", Speech::default()).unwrap().broken.unwrap().contains("no ready endpoint"));
+        assert!(
+            find(&world(8081, true), "shop.test", "/pay/now", Speech::default())
+                .unwrap()
+                .broken
+                .unwrap()
+                .contains("shop/pay does not exist")
+        );
+        assert!(find(&world(8081, true), "other.test", "/", Speech::default()).unwrap_err().contains("no Ingress"));
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde_json::Value;
 
-use super::route::{self, Endpoint, Route};
+use super::route::{self, Endpoint, Route, Speech};
 use crate::kubernetes::rollout::terminating;
 use crate::kubernetes::{ExecTarget, Kubernetes};
-use crate::probe::{Connection, DnsProbe, HttpProbe, Micros, Outcome, Probe, ProbeKind, Record, Schedule, TcpProbe, TlsClient};
+use crate::probe::{Connection, DnsProbe, HttpProbe, Micros, Outcome, Probe, ProbeKind, Protocol, Record, Schedule, TcpProbe, TlsClient};
 use crate::run::mirror::Snapshot;
 use crate::run::{probing, sync};
 use crate::scenario::expect::Hop;
@@ -31,8 +31,8 @@ pub struct HopTest<'a> {
     /// Host header and request target.
     pub host: &'a str,
     pub target: &'a str,
-    /// Whether the gateway speaks TLS to applications unless an Ingress says otherwise.
-    pub backend_tls: bool,
+    /// What the gateway speaks to applications unless an Ingress says otherwise.
+    pub speech: Speech,
     /// How long the gateway would wait for an answer: an application that takes longer has failed it.
     pub answer_within: Duration,
 }
@@ -51,7 +51,7 @@ struct Trial {
 impl HopTest<'_> {
     /// Tries every leg; what cannot be tried has failed, and says why it could not be tried.
     pub async fn run(&self) -> Vec<HopRecord> {
-        let route = route::find(self.snapshot, self.host, self.target, self.backend_tls);
+        let route = route::find(self.snapshot, self.host, self.target, self.speech);
         let gateway_pod = sync::gateway_pods(self.snapshot).into_iter().next();
         let client = probing::client();
         match route {
@@ -154,8 +154,9 @@ impl HopTest<'_> {
         let Some(port) = listening_port(pod, route) else {
             return record(Hop::InsidePod, format!("curl in {target}"), false, "could not be tried: the pod declares no port".into());
         };
-        let scheme = if route.tls { "https" } else { "http" };
-        let tried = format!("curl -k {scheme}://127.0.0.1:{port}{} in {target}", self.target);
+        let scheme = if route.speech.tls { "https" } else { "http" };
+        let option = if route.speech.http2 { "--http2-prior-knowledge " } else { "" };
+        let tried = format!("curl -k {option}{scheme}://127.0.0.1:{port}{} in {target}", self.target);
         let probe = Probe {
             name: "inside".into(),
             kind: ProbeKind::Http(HttpProbe {
@@ -166,7 +167,9 @@ impl HopTest<'_> {
                 headers: Vec::new(),
                 body: String::new(),
                 connection: Connection::New,
-                tls: route.tls.then(|| TlsClient { server_name: self.host.into(), trusted: None }),
+                tls: route.speech.tls.then(|| TlsClient { server_name: self.host.into(), trusted: None }),
+                protocol: if route.speech.http2 { Protocol::Http2 } else { Protocol::Http1 },
+                websocket: None,
                 body_kept: 0,
             }),
             schedule: Schedule::once(),

@@ -49,7 +49,7 @@ impl Failure {
 
     /// `phase` is where the request stood: an end of stream within the body is [`Outcome::Truncated`].
     pub fn from_hyper(error: &hyper::Error, phase: Phase) -> Self {
-        if let Some(io_error) = io_cause(error) {
+        if let Some(io_error) = cause::<io::Error>(error) {
             // hyper reports an early end of a body as an I/O error without errno.
             let mut failure = Failure::from_io(io_error, phase);
             if phase == Phase::Body && io_error.raw_os_error().is_none() {
@@ -57,7 +57,14 @@ impl Failure {
             }
             return failure;
         }
-        let outcome = if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+        let of_http2 = cause::<h2::Error>(error);
+        let outcome = if of_http2.is_some_and(|error| error.is_remote() && (error.is_reset() || error.is_go_away())) {
+            // RST_STREAM or GOAWAY: HTTP/2's ways to reset.
+            Outcome::Reset
+        } else if of_http2.is_some_and(|error| error.reason().is_some()) {
+            // This side's own complaint about what the peer sent.
+            Outcome::Malformed
+        } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
             if phase == Phase::Body { Outcome::Truncated } else { Outcome::Closed }
         } else if error.is_parse() {
             Outcome::Malformed
@@ -70,10 +77,10 @@ impl Failure {
     }
 }
 
-fn io_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
+fn cause<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(current) = next {
-        if let Some(found) = current.downcast_ref::<io::Error>() {
+        if let Some(found) = current.downcast_ref::<E>() {
             return Some(found);
         }
         next = current.source();

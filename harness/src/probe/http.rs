@@ -1,4 +1,4 @@
-//! One HTTP/1.1 request at a time over connections that the probe itself opens, keeps and counts. hyper's connection-level
+//! One HTTP request at a time (HTTP/1.1, HTTP/2, gRPC, or a WebSocket's handshake) over connections that the probe itself opens, keeps and counts. hyper's connection-level
 //! client is used rather than a pooling one: a pool retries and reconnects in silence, which is what the probe is to show.
 
 use std::future::Future;
@@ -7,19 +7,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::dns::Resolver;
 use super::failure::Failure;
-use super::plan::{Connection, HttpProbe};
-use super::record::{ConnectionUse, Micros, Outcome, Phase, Timings};
-use super::{tcp, tls};
+use super::plan::{Connection, HttpProbe, Protocol};
+use super::record::{ConnectionUse, GrpcEnd, Micros, Outcome, Phase, Timings, WebSocketUse};
+use super::{tcp, tls, websocket};
 
 /// A probe's open connections and what every request has in common.
 pub struct HttpClient {
@@ -38,8 +38,37 @@ struct RequestParts {
 }
 
 struct Open {
-    sender: SendRequest<Full<Bytes>>,
+    sender: Sender,
     used: ConnectionUse,
+}
+
+/// A connection of either version.
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Sender {
+    fn is_ready(&self) -> bool {
+        match self {
+            Sender::Http1(sender) => sender.is_ready(),
+            Sender::Http2(sender) => sender.is_ready(),
+        }
+    }
+
+    async fn ready(&mut self) -> hyper::Result<()> {
+        match self {
+            Sender::Http1(sender) => sender.ready().await,
+            Sender::Http2(sender) => sender.ready().await,
+        }
+    }
+
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+        match self {
+            Sender::Http1(sender) => sender.send_request(request).await,
+            Sender::Http2(sender) => sender.send_request(request).await,
+        }
+    }
 }
 
 /// What one attempt has met so far; kept by the caller, so that a passed deadline loses none of it.
@@ -53,6 +82,8 @@ pub struct Progress {
     pub body_length: u64,
     pub body_hash: Sha256,
     pub addresses: Vec<String>,
+    pub websocket: Option<WebSocketUse>,
+    pub grpc: Option<GrpcEnd>,
 }
 
 impl Progress {
@@ -68,6 +99,8 @@ impl Progress {
             body_length: 0,
             body_hash: Sha256::new(),
             addresses: Vec::new(),
+            websocket: None,
+            grpc: None,
         }
     }
 }
@@ -92,8 +125,13 @@ impl HttpClient {
         progress.connection = Some(open.used.clone());
         open.used.requests_before += 1;
         progress.phase = Phase::Head;
-        let response =
-            open.sender.send_request(self.request.build(request_id)).await.map_err(|error| Failure::from_hyper(&error, Phase::Head))?;
+        if self.probe.protocol == Protocol::Grpc {
+            progress.grpc = Some(GrpcEnd::default());
+        }
+        let handshake = self.probe.websocket.as_ref().map(|_| websocket::Handshake::new());
+        progress.websocket = handshake.as_ref().map(|_| WebSocketUse::default());
+        let request = self.request.build(request_id, handshake.as_ref());
+        let mut response = open.sender.send(request).await.map_err(|error| Failure::from_hyper(&error, Phase::Head))?;
         progress.timings.first_byte = Some(Micros::from(due.elapsed()));
         progress.status = Some(response.status().as_u16());
         progress.headers = response
@@ -101,6 +139,17 @@ impl HttpClient {
             .iter()
             .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
             .collect();
+        note_grpc_end(response.headers(), progress);
+        if let (Some(handshake), Some(probe)) = (&handshake, &self.probe.websocket)
+            && response.status() == StatusCode::SWITCHING_PROTOCOLS
+        {
+            handshake.check(response.headers())?;
+            let upgraded = hyper::upgrade::on(&mut response).await.map_err(|error| Failure::from_hyper(&error, Phase::Head))?;
+            progress.phase = Phase::Upgraded;
+            websocket::converse(upgraded, probe, progress).await?;
+            progress.phase = Phase::Done;
+            return Ok(());
+        }
         progress.phase = Phase::Body;
         self.read_body(response.into_body(), progress).await?;
         progress.phase = Phase::Done;
@@ -137,13 +186,17 @@ impl HttpClient {
             stream.local_addr().and_then(|local| Ok((local, stream.peer_addr()?))).map_err(|error| Failure::from_io(&error, phase))?;
         let used = ConnectionUse { id, requests_before: 0, local: ends.0, remote: ends.1 };
         progress.connection = Some(used.clone());
+        let http2 = self.probe.protocol != Protocol::Http1;
         let sender = match &self.probe.tls {
-            None => handshake(TokioIo::new(stream)).await?,
+            None => handshake(TokioIo::new(stream), http2).await?,
             Some(client) => {
                 progress.phase = Phase::Tls;
-                let stream = tls::handshake(client, stream).await?;
+                let stream = tls::handshake(client, if http2 { b"h2" } else { b"http/1.1" }, stream).await?;
                 progress.timings.tls_done = Some(Micros::from(due.elapsed()));
-                handshake(TokioIo::new(stream)).await?
+                if http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+                    return Err(Failure::new(Outcome::TlsFailed, Phase::Tls, "the other side does not choose h2 by ALPN"));
+                }
+                handshake(TokioIo::new(stream), http2).await?
             }
         };
         Ok(Open { sender, used })
@@ -152,6 +205,9 @@ impl HttpClient {
     async fn read_body(&self, mut body: Incoming, progress: &mut Progress) -> Result<(), Failure> {
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| Failure::from_hyper(&error, Phase::Body))?;
+            if let Some(trailers) = frame.trailers_ref() {
+                note_grpc_end(trailers, progress);
+            }
             if let Some(data) = frame.data_ref() {
                 progress.body_length += data.len() as u64;
                 progress.body_hash.update(data);
@@ -163,10 +219,27 @@ impl HttpClient {
     }
 }
 
-async fn handshake<T>(io: TokioIo<T>) -> Result<SendRequest<Full<Bytes>>, Failure>
+/// A gRPC call's status stands in the trailers, or in the headers when there is no message.
+fn note_grpc_end(headers: &HeaderMap, progress: &mut Progress) {
+    let Some(end) = &mut progress.grpc else { return };
+    let text = |name: &str| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    if let Some(status) = text("grpc-status") {
+        *end = GrpcEnd { status: status.parse().ok(), message: text("grpc-message") };
+    }
+}
+
+async fn handshake<T>(io: TokioIo<T>, http2: bool) -> Result<Sender, Failure>
 where
     TokioIo<T>: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
+    if http2 {
+        let handshake = http2::handshake(TokioExecutor::new(), io).await;
+        let (sender, connection) = handshake.map_err(|error| Failure::from_hyper(&error, Phase::Connect))?;
+        tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        return Ok(Sender::Http2(sender));
+    }
     let (sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
         .max_buf_size(1 << 20)
@@ -175,10 +248,10 @@ where
         .map_err(|error| Failure::from_hyper(&error, Phase::Connect))?;
     // Errors of the connection reach the request in flight through `sender`; between requests they only end it.
     let driver: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
-        let _ = connection.await;
+        let _ = connection.with_upgrades().await;
     });
     tokio::spawn(driver);
-    Ok(sender)
+    Ok(Sender::Http1(sender))
 }
 
 impl RequestParts {
@@ -187,9 +260,23 @@ impl RequestParts {
             Failure::new(Outcome::ProbeError, Phase::Queued, format!("{what} `{value}` cannot be sent in an HTTP/1.1 request"))
         };
         let method = Method::from_bytes(probe.method.as_bytes()).map_err(|_| invalid("method", &probe.method))?;
-        let target = probe.target.parse::<Uri>().map_err(|_| invalid("target", &probe.target))?;
         let mut headers = HeaderMap::new();
-        headers.insert(http::header::HOST, HeaderValue::from_str(&probe.host).map_err(|_| invalid("host", &probe.host))?);
+        let target = match probe.protocol {
+            Protocol::Http1 => {
+                headers.insert(http::header::HOST, HeaderValue::from_str(&probe.host).map_err(|_| invalid("host", &probe.host))?);
+                probe.target.parse::<Uri>()
+            }
+            // `:scheme`, `:authority` and `:path` (RFC 9113 section 8.3.1).
+            Protocol::Http2 | Protocol::Grpc => {
+                let scheme = if probe.tls.is_some() { "https" } else { "http" };
+                format!("{scheme}://{}{}", probe.host, probe.target).parse::<Uri>()
+            }
+        };
+        let target = target.map_err(|_| invalid("target", &probe.target))?;
+        if probe.protocol == Protocol::Grpc {
+            headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
+        }
         headers.insert(http::header::USER_AGENT, HeaderValue::from_static("gatelab-probe"));
         for (name, value) in &probe.headers {
             let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid("header", name))?;
@@ -200,16 +287,26 @@ impl RequestParts {
                 headers.append(key, text);
             }
         }
-        Ok(RequestParts { method, target, headers, body: Bytes::from(probe.body.clone().into_bytes()) })
+        let mut body = Vec::new();
+        if probe.protocol == Protocol::Grpc {
+            // Not compressed, then the message's length (gRPC over HTTP/2, "Length-Prefixed-Message").
+            body.push(0);
+            body.extend_from_slice(&u32::try_from(probe.body.len()).unwrap_or(u32::MAX).to_be_bytes());
+        }
+        body.extend_from_slice(probe.body.as_bytes());
+        Ok(RequestParts { method, target, headers, body: body.into() })
     }
 
-    fn build(&self, request_id: Uuid) -> Request<Full<Bytes>> {
+    fn build(&self, request_id: Uuid, handshake: Option<&websocket::Handshake>) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.target.clone();
         *request.headers_mut() = self.headers.clone();
         if let Ok(value) = HeaderValue::from_str(&request_id.to_string()) {
             request.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
+        }
+        if let Some(handshake) = handshake {
+            handshake.ask(request.headers_mut());
         }
         request
     }

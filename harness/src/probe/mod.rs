@@ -2,7 +2,7 @@
 //! met. It runs inside pods (by exec), so that every cluster is probed from the same place with the same program.
 //!
 //! * [`plan`] is what to send and when, [`record`] what came of it; both are the wire format between runner and probe;
-//! * [`http`], [`tcp`] and [`dns`] each do one attempt, [`schedule`] decides when, [`summary`] adds up;
+//! * [`http`], [`websocket`], [`tcp`] and [`dns`] each do one attempt, [`schedule`] decides when, [`summary`] adds up;
 //! * [`command`] is the container command around them.
 
 pub mod command;
@@ -15,10 +15,11 @@ pub mod schedule;
 pub mod summary;
 pub mod tcp;
 pub mod tls;
+pub mod websocket;
 
 #[cfg(test)]
 mod tests;
 
 pub use command::{ProbeArgs, run};
-pub use plan::{Connection, DnsProbe, HttpProbe, Plan, Probe, ProbeKind, Schedule, TcpProbe, TlsClient};
-pub use record::{Line, Micros, Outcome, Phase, Record, Summary, Timings};
+pub use plan::{Connection, DnsProbe, HttpProbe, Plan, Probe, ProbeKind, Protocol, Schedule, TcpProbe, TlsClient, WebSocketProbe};
+pub use record::{GrpcEnd, Line, Micros, Outcome, Phase, Record, Summary, Timings, WebSocketUse};

@@ -49,6 +49,11 @@ pub struct HttpProbe {
     pub connection: Connection,
     #[serde(default)]
     pub tls: Option<TlsClient>,
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// The request asks for a WebSocket, and uses it when it gets it.
+    #[serde(default)]
+    pub websocket: Option<WebSocketProbe>,
     /// How many bytes of the response body are kept; all are read and hashed.
     #[serde(default = "default_body_kept")]
     pub body_kept: usize,
@@ -56,6 +61,28 @@ pub struct HttpProbe {
 
 fn default_body_kept() -> usize {
     2048
+}
+
+/// What is spoken on the connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    #[default]
+    Http1,
+    /// HTTP/2: by prior knowledge without TLS (h2c), by ALPN with it.
+    Http2,
+    /// A unary gRPC call over HTTP/2; `body` is the message.
+    Grpc,
+}
+
+/// What is done with a WebSocket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebSocketProbe {
+    /// Sent once, to be sent back.
+    pub message: String,
+    /// How long the connection is then kept without a word before it is closed.
+    pub hold: Micros,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +136,17 @@ pub enum Schedule {
         /// At most so many in flight; attempts beyond wait, and the wait counts.
         concurrency: u32,
     },
+}
+
+impl Probe {
+    /// The same request, once, without anything that only takes time.
+    pub fn brief(mut self) -> Self {
+        self.schedule = Schedule::once();
+        if let ProbeKind::Http(HttpProbe { websocket: Some(websocket), .. }) = &mut self.kind {
+            websocket.hold = Micros::ZERO;
+        }
+        self
+    }
 }
 
 impl Schedule {

@@ -79,9 +79,23 @@ pub struct Record {
     /// Addresses that a DNS probe was given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
+    /// What became of a WebSocket that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub websocket: Option<WebSocketUse>,
+    /// How a gRPC call ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<GrpcEnd>,
 }
 
 impl Record {
+    /// No complete response, or one that reports an error.
+    pub fn failed(&self) -> bool {
+        self.outcome != Outcome::Answered
+            || self.status.is_none_or(|status| status >= 400)
+            || self.websocket.is_some() && self.status != Some(101)
+            || self.grpc.as_ref().is_some_and(|end| end.status != Some(0))
+    }
+
     /// First value of a response header, by name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
@@ -147,6 +161,8 @@ pub enum Phase {
     /// Request sent, response head awaited.
     Head,
     Body,
+    /// The connection speaks WebSocket.
+    Upgraded,
     Done,
 }
 
@@ -165,6 +181,32 @@ pub struct Timings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte: Option<Micros>,
     pub total: Micros,
+}
+
+/// A WebSocket from the end of its handshake on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WebSocketUse {
+    /// The message came back after so long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub echo: Option<Micros>,
+    /// Pings that the other side sent.
+    pub pings: u32,
+    /// Until this side closed it, or found it closed.
+    pub open: Micros,
+    /// Of the other side's close frame; 1005: it held none; 1006: the connection ended without one (RFC 6455 section 7.1.5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub close_code: Option<u16>,
+}
+
+/// The end of a gRPC call, from the response's trailers or, without a message, its headers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GrpcEnd {
+    /// `grpc-status`; none where the response was none of gRPC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// `grpc-message`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -224,6 +224,8 @@ impl Lane {
             timings: super::record::Timings { total: Micros::from(due.elapsed()), ..progress.timings },
             connection: progress.connection,
             addresses: progress.addresses,
+            websocket: progress.websocket,
+            grpc: progress.grpc,
         };
         let _ = self.records.send(record).await;
     }
@@ -254,5 +256,7 @@ fn failed_record(probe: &str, failure: &Failure) -> Record {
         timings: super::record::Timings::default(),
         connection: None,
         addresses: Vec::new(),
+        websocket: None,
+        grpc: None,
     }
 }

@@ -1,5 +1,7 @@
 //! The probe against small servers on loopback that do one thing each.
 
+mod protocols;
+
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -7,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 use super::dns::Resolver;
-use super::plan::{Connection, HttpProbe, Probe, ProbeKind, Schedule, TcpProbe};
+use super::plan::{Connection, HttpProbe, Probe, ProbeKind, Protocol, Schedule, TcpProbe};
 use super::record::{Line, Micros, Outcome, Phase, Record, Summary};
 use super::schedule::run_probe;
 
@@ -25,6 +27,8 @@ fn http(address: &str, connection: Connection, schedule: Schedule) -> Probe {
             body: String::new(),
             connection,
             tls: None,
+            protocol: Protocol::Http1,
+            websocket: None,
             body_kept: 2048,
         }),
         schedule,

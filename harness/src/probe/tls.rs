@@ -17,8 +17,10 @@ use super::plan::TlsClient;
 use super::record::{Outcome, Phase};
 
 /// Makes the handshake; errors of the kernel keep their errno.
-pub async fn handshake(client: &TlsClient, stream: TcpStream) -> Result<TlsStream<TcpStream>, Failure> {
-    let config = config(client)?;
+///
+/// `protocol` is the one that ALPN offers; a server that does not choose it speaks HTTP/1.1 (RFC 7301 section 3.2).
+pub async fn handshake(client: &TlsClient, protocol: &'static [u8], stream: TcpStream) -> Result<TlsStream<TcpStream>, Failure> {
+    let config = config(client, protocol)?;
     let name = ServerName::try_from(client.server_name.clone()).map_err(|_| {
         Failure::new(Outcome::ProbeError, Phase::Tls, format!("`{}` is neither a host name nor an address", client.server_name))
     })?;
@@ -31,7 +33,7 @@ pub async fn handshake(client: &TlsClient, stream: TcpStream) -> Result<TlsStrea
     })
 }
 
-fn config(client: &TlsClient) -> Result<Arc<ClientConfig>, Failure> {
+fn config(client: &TlsClient, protocol: &'static [u8]) -> Result<Arc<ClientConfig>, Failure> {
     let invalid = |detail: String| Failure::new(Outcome::ProbeError, Phase::Tls, detail);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -48,7 +50,7 @@ fn config(client: &TlsClient) -> Result<Arc<ClientConfig>, Failure> {
         }
         None => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate { provider })).with_no_client_auth(),
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     Ok(Arc::new(config))
 }
 

@@ -15,9 +15,9 @@ use super::single::RunError;
 use crate::events::EventKind;
 use crate::evidence::journal::{JournalKeeper, following};
 use crate::evidence::{PhaseWindow, observe};
-use crate::hop::{HopTest, first_failing};
+use crate::hop::{HopTest, Speech, first_failing};
 use crate::kubernetes::ExecTarget;
-use crate::probe::{Line, Outcome, Probe, Record, Schedule};
+use crate::probe::{Line, Outcome, Probe, Record};
 use crate::scenario::expect::ObjectName;
 use crate::scenario::{Plan, PlannedProbe};
 use crate::signature::{Observations, Phase};
@@ -77,9 +77,7 @@ impl Stage<'_> {
         while in_a_row < GOOD_ANSWERS {
             let mut probes = Vec::new();
             for probe in self.plan.probes.iter().flatten().filter(|probe| probe.from.is_none()) {
-                let mut wire = probe.to_wire(self.lab.gateway_address(probe.send.tls).await?);
-                wire.schedule = Schedule::once();
-                probes.push(wire);
+                probes.push(probe.to_wire(self.lab.gateway_address(probe.send.tls).await?).brief());
             }
             if probes.is_empty() {
                 return Ok(true);
@@ -207,7 +205,7 @@ impl Stage<'_> {
             namespace: &self.plan.namespace,
             host: &probe.send.host,
             target: &probe.send.target,
-            backend_tls: settings.get("backend-protocol").and_then(Value::as_str).is_some_and(|name| name.eq_ignore_ascii_case("https")),
+            speech: settings.get("backend-protocol").and_then(Value::as_str).map(Speech::named).unwrap_or_default(),
             answer_within: read_timeout.unwrap_or(LONGEST_ANSWER).min(LONGEST_ANSWER),
         };
         Ok(test.run().await)
@@ -241,5 +239,7 @@ async fn until_true(flag: &mut watch::Receiver<bool>) -> bool {
 }
 
 fn is_good(record: &Record) -> bool {
-    record.outcome == Outcome::Answered && record.status.is_some_and(|status| status < 500)
+    record.outcome == Outcome::Answered
+        && record.status.is_some_and(|status| status < 500)
+        && record.grpc.as_ref().is_none_or(|end| end.status == Some(0))
 }

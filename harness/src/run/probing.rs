@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::emit::Emitter;
 use crate::events::EventKind;
 use crate::kubernetes::{ExecTarget, Kubernetes, KubernetesError, Running};
-use crate::probe::{Line, Outcome, Plan, Probe, Record, Summary};
+use crate::probe::{Line, Plan, Probe, Record, Summary};
 use crate::signature::Phase;
 
 /// Namespace and name of the pod that probes are sent from.
@@ -102,7 +102,7 @@ impl<'a> Collected<'a> {
     }
 
     fn tell_progress(&mut self, record: &Record) {
-        let failed = record.outcome != Outcome::Answered || record.status.is_some_and(|status| status >= 400);
+        let failed = record.failed();
         let (done, failures, told) = self.progress.entry(record.probe.clone()).or_default();
         *done += 1;
         *failures += u32::from(failed);

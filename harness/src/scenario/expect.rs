@@ -94,6 +94,12 @@ element! {
         pub at_least: Option<Spanned<Time>>,
         /// How many of the requests went over a connection to the gateway that had been used before.
         pub reused: Option<Spanned<Bound>>,
+        /// gRPC: how the call ended; `none` where the response was none of gRPC.
+        pub grpc_status: Option<Spanned<GrpcStatus>>,
+        /// WebSocket: code of the other side's close frame; 1005: it held none; 1006: the connection ended without one.
+        pub close_code: Option<Spanned<u32>>,
+        /// WebSocket: how many got their message back.
+        pub echoed: Option<Spanned<Bound>>,
         /// What holds for the failed requests alone.
         pub failed: Option<Spanned<ResponseExpectation>>,
         /// How many requests fail, by ranges of the swept gap.
@@ -113,6 +119,8 @@ element! {
         pub within: Option<Spanned<Time>>,
         pub at_least: Option<Spanned<Time>>,
         pub reused: Option<Spanned<Bound>>,
+        pub grpc_status: Option<Spanned<GrpcStatus>>,
+        pub close_code: Option<Spanned<u32>>,
     }
 }
 
@@ -410,6 +418,72 @@ impl JsonSchema for StatusExpectation {
             "description": "One status for every request, or how many meet which: { 502: \">0\", 200: rest }",
             "anyOf": [{ "type": "integer", "minimum": 100, "maximum": 599 }, { "type": "object", "additionalProperties": bound }]
         })
+    }
+}
+
+/// How a gRPC call ended: number or name of gRPC's status codes, or that there was none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrpcStatus(pub Option<u16>);
+
+/// gRPC's "Status codes and their use in gRPC", by number.
+const GRPC_STATUSES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+impl GrpcStatus {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(GrpcStatus(None));
+        }
+        let by_name = GRPC_STATUSES.iter().position(|name| *name == text);
+        let number = by_name.or_else(|| text.parse().ok().filter(|number| *number < GRPC_STATUSES.len()));
+        let number = number.and_then(|number| u16::try_from(number).ok());
+        number.map(|number| GrpcStatus(Some(number))).ok_or_else(|| "gRPC has no such status".to_owned())
+    }
+
+    pub fn name(self) -> String {
+        match self.0 {
+            None => "none".to_owned(),
+            Some(number) => GRPC_STATUSES.get(usize::from(number)).map_or_else(|| number.to_string(), |name| (*name).to_owned()),
+        }
+    }
+}
+
+impl Decode for GrpcStatus {
+    fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
+        super::decode::parsed(node, problems, "a gRPC status", "UNAVAILABLE", GrpcStatus::parse)
+    }
+}
+
+impl Serialize for GrpcStatus {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name())
+    }
+}
+
+impl JsonSchema for GrpcStatus {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "GrpcStatus".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({ "description": "Number or name of a gRPC status, or none: UNAVAILABLE, 14", "type": ["string", "integer"] })
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::decode::Spanned;
 use super::expect::{Hop, ObjectExpectation, ObjectName};
 use super::model::Need;
-use super::probe::{ConnectionUse, Send};
+use super::probe::{ConnectionUse, Send, SendKind};
 use crate::probe as wire;
 use crate::signature::Expectation;
 
@@ -96,6 +96,8 @@ pub struct PlannedProbe {
     pub body: String,
     pub schedule: wire::Schedule,
     pub connection: ConnectionUse,
+    /// How long a WebSocket is kept without a word.
+    pub hold: Duration,
     pub deadline: Duration,
     pub during: Option<PlannedChange>,
     /// Pod that sends; `None`: the client.
@@ -113,12 +115,22 @@ impl PlannedProbe {
                 target: self.send.target.clone(),
                 host: self.send.authority(),
                 headers: self.headers.clone(),
-                body: self.body.clone(),
+                // A WebSocket's text is a message, not a body.
+                body: if self.send.kind == SendKind::WebSocket { String::new() } else { self.body.clone() },
                 connection: match self.connection {
                     ConnectionUse::New => wire::Connection::New,
                     ConnectionUse::Reuse => wire::Connection::Reuse,
                 },
                 tls: self.send.tls.then(|| wire::TlsClient { server_name: self.send.host.clone(), trusted: None }),
+                protocol: match self.send.kind {
+                    SendKind::Http | SendKind::WebSocket => wire::Protocol::Http1,
+                    SendKind::Http2 => wire::Protocol::Http2,
+                    SendKind::Grpc => wire::Protocol::Grpc,
+                },
+                websocket: (self.send.kind == SendKind::WebSocket).then(|| wire::WebSocketProbe {
+                    message: if self.body.is_empty() { "hello".to_owned() } else { self.body.clone() },
+                    hold: self.hold.into(),
+                }),
                 body_kept: 2048,
             }),
             schedule: self.schedule.clone(),

@@ -208,6 +208,7 @@ impl Planner<'_> {
             body: spec.body.clone().unwrap_or_default(),
             schedule,
             connection: spec.connection.unwrap_or(ConnectionUse::New),
+            hold: spec.hold.as_ref().map_or(Duration::ZERO, |hold| resolve(hold)),
             deadline: spec.deadline.as_ref().map_or(Duration::from_secs(10), resolve),
             during: spec.during.as_ref().map(|change| self.change(change)),
             from: spec.from.as_ref().map(|name| self.name(name)),

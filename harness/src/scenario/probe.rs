@@ -15,11 +15,12 @@ use super::yaml::Node;
 element! {
     /// A series of requests.
     pub struct ProbeSpec ("a probe") {
-        /// Method and URL: `GET http://shop.test/`. The request goes to the gateway; the URL's host is the Host header.
+        /// Method and URL: `GET http://shop.test/`, `WS ws://shop.test/feed`, `GRPC grpc://shop.test/pkg.Service/Method`. The request
+        /// goes to the gateway; the URL's host is the Host header.
         pub send: Spanned<Send>,
         #[serde(default)]
         pub headers: BTreeMap<String, String>,
-        /// Request body.
+        /// Request body; a WebSocket's message; a gRPC call's message, as bytes of protobuf.
         pub body: Option<String>,
         /// How many requests (of each gap, when gaps are swept). Without it: 1.
         pub times: Option<Spanned<u32>>,
@@ -35,7 +36,9 @@ element! {
         pub concurrency: Option<Spanned<u32>>,
         /// Connections to the gateway. Without it: new.
         pub connection: Option<ConnectionUse>,
-        /// How long the client waits for an answer. Without it: 10s.
+        /// WebSocket: how long it is kept open without a word, once the message has come back. Without it: not at all.
+        pub hold: Option<Spanned<Time>>,
+        /// How long the client waits for an answer, and for the end of what it holds. Without it: 10s.
         pub deadline: Option<Time>,
         /// Change that is made while the load is on: begun half a second after the first request; the load ends half a second
         /// after it has settled.
@@ -67,9 +70,21 @@ choice! {
     }
 }
 
+/// What a probe's request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendKind {
+    Http,
+    /// HTTP/2 by prior knowledge, or by ALPN.
+    Http2,
+    WebSocket,
+    Grpc,
+}
+
 /// A request line with a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Send {
+    pub kind: SendKind,
+    /// Of the HTTP request.
     pub method: String,
     pub tls: bool,
     /// Without the port.
@@ -86,14 +101,27 @@ impl Send {
             return Err("a method is in capital letters".to_owned());
         }
         let uri: http::Uri = url.trim().parse().map_err(|error| format!("the URL: {error}"))?;
-        let tls = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            _ => return Err("the URL has to begin with http:// or https://".to_owned()),
+        let (kind, tls) = match (method, uri.scheme_str().unwrap_or_default()) {
+            ("WS", "ws") => (SendKind::WebSocket, false),
+            ("WS", "wss") => (SendKind::WebSocket, true),
+            ("WS", _) => return Err("the URL of a WebSocket has to begin with ws:// or wss://".to_owned()),
+            ("GRPC", "grpc") => (SendKind::Grpc, false),
+            ("GRPC", "grpcs") => (SendKind::Grpc, true),
+            ("GRPC", _) => return Err("the URL of a gRPC call has to begin with grpc:// or grpcs://".to_owned()),
+            (_, "http") => (SendKind::Http, false),
+            (_, "https") => (SendKind::Http, true),
+            (_, "h2c") => (SendKind::Http2, false),
+            (_, "h2") => (SendKind::Http2, true),
+            _ => return Err("the URL has to begin with http://, https://, h2c:// or h2://".to_owned()),
+        };
+        let method = match kind {
+            SendKind::Http | SendKind::Http2 => method,
+            SendKind::WebSocket => "GET",
+            SendKind::Grpc => "POST",
         };
         let host = uri.host().filter(|host| !host.is_empty()).ok_or("the URL has no host")?;
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
-        Ok(Send { method: method.to_owned(), tls, host: host.to_owned(), port: uri.port_u16(), target: target.to_owned() })
+        Ok(Send { kind, method: method.to_owned(), tls, host: host.to_owned(), port: uri.port_u16(), target: target.to_owned() })
     }
 
     /// As it stands in the Host header.
@@ -104,8 +132,17 @@ impl Send {
 
 impl std::fmt::Display for Send {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let scheme = if self.tls { "https" } else { "http" };
-        write!(f, "{} {scheme}://{}{}", self.method, self.authority(), self.target)
+        let (method, scheme) = match (self.kind, self.tls) {
+            (SendKind::Http, false) => (self.method.as_str(), "http"),
+            (SendKind::Http, true) => (self.method.as_str(), "https"),
+            (SendKind::Http2, false) => (self.method.as_str(), "h2c"),
+            (SendKind::Http2, true) => (self.method.as_str(), "h2"),
+            (SendKind::WebSocket, false) => ("WS", "ws"),
+            (SendKind::WebSocket, true) => ("WS", "wss"),
+            (SendKind::Grpc, false) => ("GRPC", "grpc"),
+            (SendKind::Grpc, true) => ("GRPC", "grpcs"),
+        };
+        write!(f, "{method} {scheme}://{}{}", self.authority(), self.target)
     }
 }
 
@@ -127,6 +164,6 @@ impl JsonSchema for Send {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        schemars::json_schema!({ "description": "Method and URL: GET http://shop.test/", "type": "string", "pattern": "^[A-Z]+ https?://" })
+        schemars::json_schema!({ "description": "Method and URL: GET http://shop.test/", "type": "string", "pattern": "^([A-Z]+ (https?|h2c?)|WS wss?|GRPC grpcs?)://" })
     }
 }

@@ -7,13 +7,13 @@ use super::expectation::{Item, Items};
 use super::maker::{APPLICATION_HEADER, maker};
 use super::observation::Observations;
 use crate::probe::{Outcome, Record};
-use crate::scenario::expect::{ClientExpectation, GapExpectation, ResponseExpectation, StatusExpectation};
+use crate::scenario::expect::{ClientExpectation, GapExpectation, GrpcStatus, ResponseExpectation, StatusExpectation};
 use crate::scenario::time::format_duration;
 use crate::scenario::{Bound, Times};
 
 /// No complete response, or one that reports an error.
 pub fn failed(record: &Record) -> bool {
-    record.outcome != Outcome::Answered || record.status.is_none_or(|status| status >= 400)
+    record.failed()
 }
 
 /// Matches one probe.
@@ -44,8 +44,14 @@ pub fn evaluate(probe: &str, expected: &ClientExpectation, observations: &Observ
         within: expected.within.clone(),
         at_least: expected.at_least.clone(),
         reused: expected.reused.clone(),
+        grpc_status: expected.grpc_status.clone(),
+        close_code: expected.close_code.clone(),
     };
     match_responses(&response, &all, observations, times, "", &mut items);
+    if let Some(bound) = &expected.echoed {
+        let count = all.iter().filter(|record| record.websocket.as_ref().is_some_and(|used| used.echo.is_some())).count();
+        items.add("echoed", bound.holds(count, all.len()), format!("{} get their message back", bound.value), of(count, all.len()));
+    }
     if let Some(response) = &expected.failed {
         let some: Vec<&Record> = all.iter().copied().filter(|record| failed(record)).collect();
         if some.is_empty() {
@@ -107,6 +113,19 @@ fn match_responses(
     }
     if let Some(wanted) = &expected.body {
         every("body", wanted.to_string(), &|record| shortened(&record.body), &|record| wanted.matches(&record.body));
+    }
+    if let Some(wanted) = &expected.grpc_status {
+        let seen = |record: &Record| GrpcStatus(record.grpc.as_ref().and_then(|end| end.status));
+        every("grpc-status", wanted.name(), &|record| seen(record).name(), &|record| seen(record) == wanted.value);
+    }
+    if let Some(wanted) = &expected.close_code {
+        let seen = |record: &Record| record.websocket.as_ref().and_then(|used| used.close_code);
+        every(
+            "close-code",
+            wanted.to_string(),
+            &|record| seen(record).map_or_else(|| "none".to_owned(), |code| code.to_string()),
+            &|record| seen(record).map(u32::from) == Some(wanted.value),
+        );
     }
     let spread = || {
         let totals = records.iter().map(|record| record.timings.total.duration());

@@ -8,6 +8,8 @@ use crate::scenario::problem::{Mistake, Problem, Problems, Span};
 
 /// Words that titles share with healthy manifests and that give nothing away.
 const INNOCENT: &[&str] = &[
+    // In the name of every other setting and annotation.
+    "timeout",
     "service",
     "services",
     "pod",

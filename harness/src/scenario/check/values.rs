@@ -6,7 +6,7 @@ use crate::scenario::decode::Spanned;
 use crate::scenario::expect::{ClientExpectation, GatewayExpectation, StatusExpectation};
 use crate::scenario::model::{Change, Scenario};
 use crate::scenario::planning::GATEWAYS;
-use crate::scenario::probe::ProbeSpec;
+use crate::scenario::probe::{ProbeSpec, SendKind};
 use crate::scenario::problem::{Mistake, Problems, Span};
 use crate::scenario::time::Scale;
 use crate::scenario::{Bound, app};
@@ -88,6 +88,11 @@ fn check_probe(probe: &Spanned<ProbeSpec>, problems: &mut Problems) {
         if count.value == 0 {
             problems.contradiction(count.span, "a probe that sends nothing shows nothing", "is 0", "write at least 1");
         }
+    }
+    if let Some(hold) = &probe.hold
+        && probe.send.kind != SendKind::WebSocket
+    {
+        problems.contradiction(hold.span, "`hold` goes with a WebSocket", "an answered request is over", "send `WS ws://…`, or remove it");
     }
     if let (Some(during), None) = (&probe.during, &probe.rate) {
         problems.contradiction(

@@ -52,6 +52,8 @@ pub(super) fn request(number: u32, millis: i64, status: u16, took: u64) -> Recor
         timings: Timings { total: Micros(took * 1000), ..Timings::default() },
         connection: None,
         addresses: Vec::new(),
+        websocket: None,
+        grpc: None,
     }
 }
 

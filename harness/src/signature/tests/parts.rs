@@ -2,7 +2,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::*;
-use crate::probe::record::ConnectionUse;
+use crate::probe::record::{ConnectionUse, GrpcEnd, WebSocketUse};
 use crate::scenario::{Hop, Maker};
 use crate::signature::maker::maker;
 use crate::signature::observation::{TimelineEvent, TimelineKind};
@@ -253,4 +253,26 @@ fn who_made_an_answer() {
     assert_eq!(with(&[], "", vec![access(None, false)]), Maker::Gateway);
     let none = reset(1, 0);
     assert_eq!(maker(&none, &seen(vec![none.clone()])), Maker::Nobody);
+}
+
+#[test]
+fn grpc_calls_are_told_by_their_status_and_not_by_http() {
+    let ended = |status: Option<u16>| Record { grpc: Some(GrpcEnd { status, message: None }), ..request(1, 0, 200, 1) };
+    let expected = expectation("client: { home: { status: 200, grpc-status: UNAVAILABLE, failures: all } }");
+    assert_eq!(unmet(&evaluate(&expected, &seen(vec![ended(Some(14))]))), [""; 0]);
+    assert_eq!(unmet(&evaluate(&expected, &seen(vec![ended(Some(0))]))), ["client.home.failures", "client.home.grpc-status"]);
+    let none = expectation("client: { home: { grpc-status: none } }");
+    assert_eq!(unmet(&evaluate(&none, &seen(vec![ended(None)]))), [""; 0]);
+    assert_eq!(unmet(&evaluate(&none, &seen(vec![ended(Some(14))]))), ["client.home.grpc-status"]);
+}
+
+#[test]
+fn websockets_are_told_by_echo_and_close_code() {
+    let used = |echo: Option<Micros>, close_code| Record {
+        websocket: Some(WebSocketUse { echo, close_code, ..WebSocketUse::default() }),
+        ..request(1, 0, 101, 1)
+    };
+    let expected = expectation("client: { home: { status: 101, echoed: all, close-code: 1006 } }");
+    assert_eq!(unmet(&evaluate(&expected, &seen(vec![used(Some(Micros(5)), Some(1006))]))), [""; 0]);
+    assert_eq!(unmet(&evaluate(&expected, &seen(vec![used(None, Some(1000))]))), ["client.home.echoed", "client.home.close-code"]);
 }
