@@ -24,9 +24,6 @@ impl GatewayKind {
     /// Every gateway, in the order in which reports list them.
     pub const ALL: [Self; 4] = [Self::Nginx, Self::Envoy, Self::Haproxy, Self::Traefik];
 
-    /// Those that are meant when none is named. The others are fetched only for who asks for them.
-    pub const USUAL: [Self; 2] = [Self::Nginx, Self::Envoy];
-
     /// The name used on the command line, in scenario files, labels and image names.
     pub const fn name(self) -> &'static str {
         match self {

@@ -4,6 +4,7 @@
 
 #![allow(clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking, and says on standard error why it is skipped")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, ExitCode};
 
 use gatelab_tests::Home;
@@ -33,14 +34,20 @@ fn main() -> ExitCode {
     }
     let home = Home::new();
     let unfit = unfit_machine(&home);
-    let trials = cases(&home).into_iter().flat_map(|(scenario, gateway)| {
+    let cases = cases(&home);
+    let missing = if unfit.is_none() { missing_gateways(&home, &cases) } else { BTreeMap::new() };
+    let trials = cases.into_iter().flat_map(|(scenario, gateway)| {
+        let without = unfit.is_some() || missing.contains_key(&gateway);
         VARIANTS.map(|variant| {
             let (scenario, gateway) = (scenario.clone(), gateway.clone());
             Trial::test(format!("{}::{scenario}::{gateway}", variant.name), move || run(&scenario, &gateway, variant))
-                .with_ignored_flag(unfit.is_some())
+                .with_ignored_flag(without)
         })
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    for (gateway, reason) in missing {
+        eprintln!("skipped: {gateway} cannot be had on this machine: {reason}");
+    }
     if let Some(reason) = unfit {
         eprintln!("skipped: this machine cannot run labs: {reason}");
     }
@@ -51,6 +58,16 @@ fn main() -> ExitCode {
 fn unfit_machine(home: &Home) -> Option<String> {
     let doctor = home.gatelab().arg("doctor").output().expect("gatelab starts");
     (!doctor.status.success()).then(|| String::from_utf8_lossy(&doctor.stdout).into_owned())
+}
+
+/// Gateways that cannot be had here, and why: no build for this processor, or neither a cache nor a network.
+fn missing_gateways(home: &Home, cases: &[(String, String)]) -> BTreeMap<String, String> {
+    let names: BTreeSet<&String> = cases.iter().map(|(_, gateway)| gateway).collect();
+    let reason = |name: &String| {
+        let output = home.gatelab().args(["gateways", "install", name]).output().expect("gatelab starts");
+        (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    };
+    names.into_iter().filter_map(|name| Some((name.clone(), reason(name)?))).collect()
 }
 
 fn cases(home: &Home) -> Vec<(String, String)> {

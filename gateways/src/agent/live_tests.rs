@@ -79,7 +79,14 @@ impl Bench {
             }
             GatewayKind::Haproxy => Box::new(HaproxyGateway::new(
                 binary,
-                haproxy::Layout { state: folder, http_port: port, https_port, open_files: 1024, name_servers: Vec::new() },
+                haproxy::Layout {
+                    state: folder,
+                    http_port: port,
+                    https_port,
+                    open_files: 1024,
+                    name_servers: Vec::new(),
+                    log: "stdout".to_owned(),
+                },
             )),
             GatewayKind::Traefik => return None,
         };

@@ -206,12 +206,17 @@ fn gateway(kind: GatewayKind, arguments: &AgentArgs, version: &str, binary: Bina
                 https_port: arguments.https_port,
                 open_files: open_files(),
                 name_servers: name_servers(),
+                log: "stdout".to_owned(),
             };
             Box::new(HaproxyGateway::new(binary, layout))
         }
         GatewayKind::Traefik => {
-            let layout =
-                traefik::Layout { http_port: arguments.http_port, https_port: arguments.https_port, api_port: arguments.admin_port };
+            let layout = traefik::Layout {
+                state: arguments.state.clone(),
+                http_port: arguments.http_port,
+                https_port: arguments.https_port,
+                api_port: arguments.admin_port,
+            };
             Box::new(TraefikGateway::new(binary, layout))
         }
     }

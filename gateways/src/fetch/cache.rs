@@ -25,6 +25,9 @@ pub(super) struct Record {
     pub binary: PathBuf,
     /// Relative to the tree.
     pub library_path: Vec<PathBuf>,
+    /// Fetched because somebody asked for this version: not for those who ask for none.
+    #[serde(default)]
+    pub asked_for: bool,
 }
 
 /// Exclusive use of one gateway's part of the cache, across processes; the kernel gives it back when the process ends.
@@ -93,9 +96,9 @@ impl Staging {
     }
 }
 
-/// The newest usable gateway of a kind in the cache. A tree that does not run here any more (another distribution, a removed library) is
+/// The newest usable gateway of a kind in the cache, of a version where one is wanted. A tree that does not run here any more (another distribution, a removed library) is
 /// passed over, to be fetched again.
-pub(super) fn newest(cache: &Path, kind: GatewayKind) -> Option<GatewayBuild> {
+pub(super) fn newest(cache: &Path, kind: GatewayKind, wanted: Option<&str>) -> Option<GatewayBuild> {
     let mut places: Vec<(std::time::SystemTime, PathBuf)> = fs::read_dir(cache.join(kind.name()))
         .ok()?
         .flatten()
@@ -103,13 +106,25 @@ pub(super) fn newest(cache: &Path, kind: GatewayKind) -> Option<GatewayBuild> {
         .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
         .collect();
     places.sort();
-    places.iter().rev().find_map(|(_, place)| load(place, kind).ok())
+    places.iter().rev().find_map(|(_, place)| {
+        let record = record(place).ok()?;
+        match wanted {
+            None if record.asked_for => return None,
+            Some(wanted) if !version::fits(&record.package, wanted) => return None,
+            _ => {}
+        }
+        load(place, kind).ok()
+    })
+}
+
+fn record(place: &Path) -> Result<Record, FetchError> {
+    let path = place.join(RECORD);
+    let text = fs::read(&path).map_err(FetchError::file("read", &path))?;
+    serde_json::from_slice(&text).map_err(|error| FetchError::file("read", &path)(error.into()))
 }
 
 fn load(place: &Path, kind: GatewayKind) -> Result<GatewayBuild, FetchError> {
-    let path = place.join(RECORD);
-    let text = fs::read(&path).map_err(FetchError::file("read", &path))?;
-    let record: Record = serde_json::from_slice(&text).map_err(|error| FetchError::file("read", &path)(error.into()))?;
+    let record = record(place)?;
     let root = place.join(TREE);
     let binary = root.join(&record.binary);
     let library_path: Vec<PathBuf> = record.library_path.iter().map(|folder| root.join(folder)).collect();

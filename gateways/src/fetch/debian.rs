@@ -106,6 +106,22 @@ impl Apt {
         Ok(version.output.trim().to_owned())
     }
 
+    /// `nginx=1.22.1-9`: the first of the versions which apt knows that is the wanted one.
+    fn exact(&self, kind: GatewayKind, package: &str, wanted: &str) -> Result<String, FetchError> {
+        let known = command::run_checked(self.command("apt-cache").args(["madison", package]), &self.folder, &|| ())?;
+        let mut versions: Vec<&str> = known.output.lines().filter_map(|line| line.split('|').nth(1)).map(str::trim).collect();
+        versions.dedup();
+        match versions.iter().find(|version| version::fits(version, wanted)) {
+            Some(version) => Ok(format!("{package}={version}")),
+            None => Err(FetchError::NoSuchVersion {
+                tool: "apt",
+                kind,
+                wanted: wanted.to_owned(),
+                available: if versions.is_empty() { "none".to_owned() } else { versions.join(", ") },
+            }),
+        }
+    }
+
     /// Names of the packages that a package depends on, to any depth, that the machine has not installed and that hold libraries.
     fn missing_libraries(&self, package: &str) -> Result<Vec<String>, FetchError> {
         let finished = command::run_checked(
@@ -172,23 +188,36 @@ fn explain(finished: &Finished, package: &str) -> FetchError {
 }
 
 /// A gateway in Debian's packages.
-struct Wanted {
+struct Wanted<'a> {
     kind: GatewayKind,
     /// The binary within the unpacked packages.
     binary: &'static str,
     /// Tried one after the other until the binary is there.
     packages: &'static [&'static str],
+    /// None but this one.
+    version: Option<&'a str>,
 }
 
 /// Fetches nginx. The package called `nginx` holds the binary on newer distributions; on older ones it is `nginx-core` or `nginx-light`.
-pub(super) fn fetch_nginx(locked: &Locked, staging: &Staging, progress: &dyn Fn(Progress)) -> Result<GatewayBuild, FetchError> {
+pub(super) fn fetch_nginx(
+    version: Option<&str>,
+    locked: &Locked,
+    staging: &Staging,
+    progress: &dyn Fn(Progress),
+) -> Result<GatewayBuild, FetchError> {
     let packages = &["nginx", "nginx-core", "nginx-light"];
-    fetch(&Wanted { kind: GatewayKind::Nginx, binary: "usr/sbin/nginx", packages }, locked, staging, progress)
+    fetch(&Wanted { kind: GatewayKind::Nginx, binary: "usr/sbin/nginx", packages, version }, locked, staging, progress)
 }
 
 /// Fetches HAProxy.
-pub(super) fn fetch_haproxy(locked: &Locked, staging: &Staging, progress: &dyn Fn(Progress)) -> Result<GatewayBuild, FetchError> {
-    fetch(&Wanted { kind: GatewayKind::Haproxy, binary: "usr/sbin/haproxy", packages: &["haproxy"] }, locked, staging, progress)
+pub(super) fn fetch_haproxy(
+    version: Option<&str>,
+    locked: &Locked,
+    staging: &Staging,
+    progress: &dyn Fn(Progress),
+) -> Result<GatewayBuild, FetchError> {
+    let packages = &["haproxy"];
+    fetch(&Wanted { kind: GatewayKind::Haproxy, binary: "usr/sbin/haproxy", packages, version }, locked, staging, progress)
 }
 
 fn fetch(wanted: &Wanted, locked: &Locked, staging: &Staging, progress: &dyn Fn(Progress)) -> Result<GatewayBuild, FetchError> {
@@ -201,7 +230,11 @@ fn fetch(wanted: &Wanted, locked: &Locked, staging: &Staging, progress: &dyn Fn(
     let binary = tree.join(wanted.binary);
     let mut found = None;
     for package in wanted.packages {
-        let package_version = apt.unpack(package, &tree, progress)?;
+        let exact = match wanted.version {
+            Some(version) => apt.exact(kind, package, version)?,
+            None => (*package).to_owned(),
+        };
+        let package_version = apt.unpack(&exact, &tree, progress)?;
         if binary.is_file() {
             found = Some((*package, package_version));
             break;
@@ -216,7 +249,8 @@ fn fetch(wanted: &Wanted, locked: &Locked, staging: &Staging, progress: &dyn Fn(
     version::ask(kind, &binary, &library_path.iter().map(|folder| tree.join(folder)).collect::<Vec<_>>())?;
     // An epoch's colon would break LD_LIBRARY_PATH, which lies in the same folder.
     let package_version = package_version.replace(':', "-");
-    locked.keep(staging, &Record { kind, package: package_version, binary: wanted.binary.into(), library_path })
+    let asked_for = wanted.version.is_some();
+    locked.keep(staging, &Record { kind, package: package_version, binary: wanted.binary.into(), library_path, asked_for })
 }
 
 /// Unpacks the libraries that the dynamic linker does not find here, and says in which folders of the tree they are.

@@ -32,6 +32,11 @@ pub enum FetchError {
          install {kind} yourself so that it is on PATH, or name its binary"
     )]
     WrongArchitecture { kind: GatewayKind, architecture: String },
+    #[error(
+        "{tool} has no {kind} {wanted}; it has {available}. \
+         Any other build can be named by its path: --gateway {kind}@/path/to/{kind}"
+    )]
+    NoSuchVersion { tool: &'static str, kind: GatewayKind, wanted: String, available: String },
     #[error("`{command}` failed ({status}):\n{output}")]
     CommandFailed { command: String, status: String, output: String },
     #[error("{path} cannot be run as {kind}: {reason}", path = path.display())]

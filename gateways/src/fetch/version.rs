@@ -63,6 +63,13 @@ pub(crate) fn numbers(version: &str) -> Option<(u64, u64, u64)> {
     Some((parts.next()??, parts.next()??, parts.next()??))
 }
 
+/// Whether a version (of a program or a package) is the wanted one: the same, or a longer one that begins with it.
+pub(crate) fn fits(version: &str, wanted: &str) -> bool {
+    // An epoch is the packager's (deb-version(7)); in the cache's folder names its colon is a dash.
+    let upstream = version.split_once(':').map_or(version, |(_, upstream)| upstream);
+    upstream.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-', '+', '~']))
+}
+
 fn read(kind: GatewayKind, text: &str) -> Option<String> {
     let version = match kind {
         // nginx version: nginx/1.22.1
@@ -90,6 +97,18 @@ mod tests {
         assert_eq!(read(GatewayKind::Envoy, "envoy 1.2"), None);
         assert!(numbers("1.9.15") < numbers("1.10.0"));
         assert_eq!(numbers("1.29.0-dev"), Some((1, 29, 0)));
+    }
+
+    #[test]
+    fn a_version_fits_by_whole_numbers() {
+        for (version, wanted) in
+            [("1.37.0", "1.37"), ("1.37.0", "1.37.0"), ("1.22.1-9+deb12u4", "1.22.1"), ("1:2.6.12-1", "2.6"), ("3", "3")]
+        {
+            assert!(fits(version, wanted), "{version} {wanted}");
+        }
+        for (version, wanted) in [("1.37.0", "1.3"), ("1.3", "1.37"), ("2.1.37", "1.37")] {
+            assert!(!fits(version, wanted), "{version} {wanted}");
+        }
     }
 
     #[test]

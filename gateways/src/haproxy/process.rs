@@ -1,4 +1,4 @@
-//! Running HAProxy: start, hitless reload, graceful end.
+//! Running HAProxy: start, endpoints by its runtime API, hitless reload for all else, graceful end.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,7 +18,11 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::config::{self, CONF, Layout};
+use super::{
+    config::{self, ADMIN_SOCKET, CONF, Layout},
+    log_relay::LogRelay,
+    servers::Servers,
+};
 use crate::{
     agent::{ApplyError, Binary, Files, Gateway, GatewayError, write_atomically},
     model::Model,
@@ -38,11 +42,45 @@ pub(crate) struct HaproxyGateway {
     layout: Layout,
     master: Option<Child>,
     generation: u64,
+    /// What the running one has, as far as it was told.
+    servers: Servers,
+    files: Files,
+    /// Dropped last, when all workers have written.
+    _relay: Option<LogRelay>,
 }
 
 impl HaproxyGateway {
-    pub fn new(binary: Binary, layout: Layout) -> Self {
-        Self { binary, layout, master: None, generation: 0 }
+    /// Where no socket can be had for the log, HAProxy writes to the layout's target.
+    pub fn new(binary: Binary, mut layout: Layout) -> Self {
+        let relay = LogRelay::start(binary.output.as_deref()).ok();
+        if let Some(relay) = &relay {
+            layout.log = relay.address().to_string();
+        }
+        Self { binary, layout, master: None, generation: 0, servers: Servers::default(), files: Files::new(), _relay: relay }
+    }
+
+    /// Puts a configuration that differs in endpoints alone in force; `false` where it takes a reload.
+    async fn change_servers(&mut self, files: &Files) -> bool {
+        let others =
+            |files: &Files| files.iter().filter(|(name, _)| name.as_os_str() != CONF).map(|(_, text)| text.clone()).collect::<Vec<_>>();
+        let conf = files.get(Path::new(CONF)).map(String::as_str).unwrap_or_default();
+        if self.master.is_none() || others(&self.files) != others(files) {
+            return false;
+        }
+        let Some((commands, after)) = self.servers.change_to(&Servers::of(conf)) else { return false };
+        for command in &commands {
+            let answer = timeout(SETTLE, ask(&self.file(ADMIN_SOCKET), &format!("{command}\n"))).await;
+            // A change of address is told, a change of state is silent (management guide, "set server").
+            let done = answer.is_ok_and(|answer| {
+                answer
+                    .is_ok_and(|answer| answer.trim().is_empty() || answer.contains("changed from") || answer.contains("no need to change"))
+            });
+            if !done {
+                return false;
+            }
+        }
+        self.servers = after;
+        true
     }
 
     fn command(&self, conf: &Path) -> Command {
@@ -69,7 +107,10 @@ impl HaproxyGateway {
                     self.signal(Signal::SIGUSR2).map_err(ApplyError::Internal)?;
                     told = Instant::now();
                 }
-                if ask(&socket).await.is_ok_and(|answer| answer.starts_with("HTTP/1.") && answer.contains(" 200 ")) {
+                if ask(&socket, "GET / HTTP/1.0\r\n\r\n")
+                    .await
+                    .is_ok_and(|answer| answer.starts_with("HTTP/1.") && answer.contains(" 200 "))
+                {
                     return Ok(());
                 }
                 if let Some(status) = self.master.as_mut().and_then(|master| master.try_wait().ok().flatten()) {
@@ -103,10 +144,10 @@ impl HaproxyGateway {
     }
 }
 
-/// One HTTP/1.0 request over a Unix socket.
-async fn ask(socket: &Path) -> std::io::Result<String> {
+/// One request (HTTP/1.0, or a command) over a Unix socket.
+async fn ask(socket: &Path, request: &str) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket).await?;
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer)
@@ -119,6 +160,10 @@ impl Gateway for HaproxyGateway {
     }
 
     async fn apply(&mut self, _model: &Model, files: &Files) -> Result<(), ApplyError> {
+        if self.change_servers(files).await {
+            self.files = files.clone();
+            return Ok(());
+        }
         let generation = self.generation + 1;
         let candidate = self.file("candidate.cfg");
         for (name, content) in files {
@@ -151,6 +196,8 @@ impl Gateway for HaproxyGateway {
             self.wait_for_retirement(self.generation).await;
         }
         self.generation = generation;
+        self.servers = Servers::of(files.get(Path::new(CONF)).map(String::as_str).unwrap_or_default());
+        self.files = files.clone();
         Ok(())
     }
 

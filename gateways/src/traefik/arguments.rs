@@ -1,17 +1,22 @@
 //! Settings to Traefik's static configuration, as command-line arguments (Traefik's reference, "Install configuration").
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use crate::EffectiveSettings;
 
 /// Where Traefik listens.
 #[derive(Debug, Clone)]
 pub struct Layout {
+    /// Folder for the certificate of unknown names.
+    pub state: PathBuf,
     pub http_port: u16,
     pub https_port: u16,
     /// Port of Traefik's API on the pod's loopback.
     pub api_port: u16,
 }
+
+/// Traefik's file provider reads this one.
+pub(super) const DYNAMIC: &str = "dynamic.yaml";
 
 fn time(duration: Duration) -> String {
     format!("{}ms", duration.as_millis())
@@ -26,6 +31,9 @@ pub(super) fn arguments(settings: &EffectiveSettings, ca: Option<&str>, layout: 
         "--providers.kubernetesIngress=true".to_owned(),
         // Off by default; without it there would be nothing to see
         "--providers.kubernetesIngress.allowExternalNameServices=true".to_owned(),
+        // Only for the default certificate (`process.rs`)
+        format!("--providers.file.filename={}", layout.state.join(DYNAMIC).display()),
+        "--providers.file.watch=false".to_owned(),
         format!("--providers.providersThrottleDuration={}", time(settings.sync_delay)),
         format!("--entryPoints.web.address=:{}", layout.http_port),
         format!("--entryPoints.websecure.address=:{}", layout.https_port),
@@ -67,7 +75,7 @@ mod tests {
 
     #[test]
     fn settings_become_arguments() {
-        let layout = Layout { http_port: 80, https_port: 443, api_port: 9901 };
+        let layout = Layout { state: "/state".into(), http_port: 80, https_port: 443, api_port: 9901 };
         let settings = Settings::from_yaml("{connect-timeout: 500ms, read-timeout: 1s, idle-timeout: 3s, tls: {verify: false}}").unwrap();
         let text = |settings: &EffectiveSettings| arguments(settings, None, &layout).join("\n");
         let defaults = EffectiveSettings::defaults(GatewayKind::Traefik);

@@ -20,7 +20,7 @@ use super::{
     routing,
 };
 use crate::{
-    agent::{ApplyError, Binary, Files, Gateway, GatewayError},
+    agent::{ApplyError, Binary, Files, Gateway, GatewayError, write_atomically},
     model::Model,
 };
 
@@ -98,6 +98,20 @@ impl TraefikGateway {
         }
     }
 
+    /// A certificate for names that no Ingress has one for. Without it Traefik makes an RSA key of its own at every change of its
+    /// configuration (`getDefaultCertificate` in pkg/tls/tlsmanager.go), which on a busy machine keeps it at the old routes for seconds.
+    fn write_default_certificate(&self) -> Result<(), String> {
+        let made = rcgen::generate_simple_self_signed(["traefik.default".to_owned()])
+            .map_err(|error| format!("cannot make a default certificate for Traefik: {error}"))?;
+        let (certificate, key) = (self.layout.state.join("default.crt"), self.layout.state.join("default.key"));
+        write_atomically(&certificate, &made.cert.pem())?;
+        write_atomically(&key, &made.signing_key.serialize_pem())?;
+        let store = serde_json::json!({ "tls": { "stores": { "default": { "defaultCertificate":
+            { "certFile": certificate, "keyFile": key } } } } });
+        // JSON is YAML
+        write_atomically(&self.layout.state.join(arguments::DYNAMIC), &store.to_string())
+    }
+
     fn terminate(&self) {
         if let Some(pid) = self.child.as_ref().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok()) {
             // It may be gone already.
@@ -121,6 +135,7 @@ impl Gateway for TraefikGateway {
         if arguments != self.arguments {
             // Static configuration is read once
             self.quit().await;
+            self.write_default_certificate().map_err(ApplyError::Internal)?;
             self.child = Some(self.binary.spawn(self.binary.command().args(&arguments))?);
             self.arguments = arguments;
             self.started().await?;

@@ -85,7 +85,7 @@ pub struct RunArgs {
     /// Scenarios to run; all without any
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
-    /// Gateways to run them on; may be repeated or given as a list. nginx and Envoy without any
+    /// Gateways to run them on: a name, `envoy@1.37`, or `nginx@/path/to/nginx`; may be repeated or given as a list. All without any
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub gateway: Vec<String>,
     /// Where clusters come from: `embedded`, or `kind` for real Kubernetes in containers
@@ -228,7 +228,7 @@ pub struct GatewaysArgs {
 pub enum GatewaysCommand {
     /// Fetch gateways into your cache folder; nothing is installed system-wide
     Install {
-        /// Gateways to fetch; nginx and Envoy without any
+        /// Gateways to fetch, also with a version (`envoy@1.37`); all without any
         #[arg(value_name = "NAME")]
         names: Vec<String>,
     },

@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::arguments::{Global, RunArgs};
 use super::exit::Exit;
 use super::failure::{Failure, nearest};
-use super::{catalogue, gateways as gateway_command, interrupt};
+use super::gateways::{self as gateway_command, Choice, Fetched};
+use super::{catalogue, interrupt};
 use crate::events::{Control, Event, EventFileError, EventKind, Verdict};
 use crate::provider::{Embedded, Kind, KindOptions, Provider, ProviderError};
 use crate::run::session::{self, Session, SessionOutcome};
@@ -24,20 +25,27 @@ const PROVIDERS: [&str; 2] = ["embedded", "kind"];
 
 pub async fn run(args: &RunArgs, global: &Global, screen: &Arc<Screen>) -> Result<Exit, Failure> {
     let provider = provider(args)?;
-    let kinds = gateway_command::kinds(&args.gateway)?;
+    let choices = if args.gateway.is_empty() && provider.name() == "kind" {
+        // The others were never tried there (docs/kind.md).
+        [GatewayKind::Nginx, GatewayKind::Envoy].map(Choice::any).to_vec()
+    } else {
+        gateway_command::choices(&args.gateway)?
+    };
     let found = catalogue::find(global)?;
     let entries = catalogue::pick(&found, &args.ids)?;
     let scale = if args.real_time { Scale::Production } else { Scale::Lab };
-    let plans: Vec<Plan> =
-        entries.iter().flat_map(|entry| kinds.iter().map(|kind| entry.plan(kind.name(), scale)).collect::<Vec<_>>()).collect();
+    let mut plans: Vec<Plan> =
+        entries.iter().flat_map(|entry| choices.iter().map(|choice| entry.plan(choice.kind.name(), scale)).collect::<Vec<_>>()).collect();
     drop(found);
     let out = out_folder(args)?;
     let cancel = interrupt::token(screen, "taking the clusters away")?;
 
     let mut view = LiveView::new(Arc::clone(screen));
-    let needed = needed(&plans, &kinds);
-    let builds = gateway_command::fetch(&needed, &cancel, |event| view.handle(event)).await;
-    let builds = builds.inspect_err(|_| {
+    let needed = needed(&plans, &choices);
+    let fetched = gateway_command::fetch(&needed, &cancel, |event| view.handle(event)).await;
+    // Who names no gateway gets those that this machine can have.
+    let fetched = fetched.and_then(|fetched| if args.gateway.is_empty() { do_without(&mut plans, fetched) } else { fetched.all() });
+    let builds = fetched.inspect_err(|_| {
         let _ = std::fs::remove_dir(&out);
     })?;
     if let Err(failure) = prepare(&*provider, &plans, &builds, &cancel, &mut view).await {
@@ -129,18 +137,34 @@ pub fn provider(args: &RunArgs) -> Result<Arc<dyn Provider>, Failure> {
     }
 }
 
+/// Runs that need a gateway which cannot be had are skipped, with the reason; without any gateway there is nothing to do.
+fn do_without(plans: &mut [Plan], fetched: Fetched) -> Result<Vec<GatewayBuild>, Failure> {
+    if fetched.builds.is_empty() {
+        return fetched.all();
+    }
+    for (kind, failure) in &fetched.missing {
+        let why = failure.message.lines().next().unwrap_or_default();
+        for plan in plans.iter_mut().filter(|plan| plan.gateway == kind.name() || uses_sidecar(plan, *kind)) {
+            plan.skip.get_or_insert_with(|| format!("{kind} cannot be had here: {why}"));
+        }
+    }
+    Ok(fetched.builds)
+}
+
+fn uses_sidecar(plan: &Plan, kind: GatewayKind) -> bool {
+    let image = format!("gatelab/{kind}");
+    let changes = [&plan.setup, &plan.fault, &plan.fix];
+    let objects = plan.app.iter().chain(changes.into_iter().flat_map(|change| change.apply.iter().chain(&change.patch)));
+    objects.into_iter().any(|object| object.to_string().contains(&image))
+}
+
 /// Gateways that are run, and those that an application uses as a sidecar.
-pub fn needed(plans: &[Plan], kinds: &[GatewayKind]) -> Vec<GatewayKind> {
-    let mut needed = kinds.to_vec();
+pub fn needed(plans: &[Plan], choices: &[Choice]) -> Vec<Choice> {
+    let mut needed = choices.to_vec();
     for kind in GatewayKind::ALL {
-        let image = format!("gatelab/{kind}");
-        let mentions = |plan: &Plan| {
-            let changes = [&plan.setup, &plan.fault, &plan.fix];
-            let objects = plan.app.iter().chain(changes.into_iter().flat_map(|change| change.apply.iter().chain(&change.patch)));
-            objects.into_iter().any(|object| object.to_string().contains(&image))
-        };
-        if !needed.contains(&kind) && plans.iter().any(mentions) {
-            needed.push(kind);
+        let mentions = |plan: &Plan| uses_sidecar(plan, kind);
+        if !needed.iter().any(|choice| choice.kind == kind) && plans.iter().any(mentions) {
+            needed.push(Choice::any(kind));
         }
     }
     needed

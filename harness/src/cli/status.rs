@@ -82,7 +82,7 @@ pub async fn run(args: &StatusArgs, global: &Global, screen: &Arc<Screen>) -> Re
 fn plan(note: &LabNote, global: &Global) -> Result<Plan, Failure> {
     let found = catalogue::find(global)?;
     let entry = catalogue::pick(&found, std::slice::from_ref(&note.scenario))?.remove(0);
-    let kind = gateway_command::kinds(std::slice::from_ref(&note.gateway))?.remove(0);
+    let kind = gateway_command::kind(&note.gateway)?;
     Ok(entry.plan(kind.name(), if note.real_time { Scale::Production } else { Scale::Lab }))
 }
 

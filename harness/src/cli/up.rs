@@ -25,15 +25,16 @@ const ANSWERS_WITHIN: std::time::Duration = std::time::Duration::from_secs(15);
 pub async fn run(args: &UpArgs, global: &Global, screen: &Arc<Screen>) -> Result<Exit, Failure> {
     let found = catalogue::find(global)?;
     let entry = catalogue::pick(&found, std::slice::from_ref(&args.id))?.remove(0);
-    let kind = gateway_command::kinds(std::slice::from_ref(&args.gateway))?.remove(0);
+    let choice = gateway_command::choices(std::slice::from_ref(&args.gateway))?.remove(0);
+    let kind = choice.kind;
     let plan = entry.plan(kind.name(), if args.real_time { Scale::Production } else { Scale::Lab });
     if let Some(reason) = &plan.skip {
         return Err(Failure::usage(format!("{} cannot be brought up with {kind}: {reason}", args.id)));
     }
     let cancel = interrupt::token(screen, "taking the cluster away")?;
     let mut view = LiveView::new(Arc::clone(screen));
-    let needed = run::needed(std::slice::from_ref(&plan), &[kind]);
-    let builds = gateway_command::fetch(&needed, &cancel, |event| view.handle(event)).await?;
+    let needed = run::needed(std::slice::from_ref(&plan), &[choice]);
+    let builds = gateway_command::fetch(&needed, &cancel, |event| view.handle(event)).await?.all()?;
 
     let (sender, mut events) = mpsc::unbounded_channel::<Event>();
     let id = RunId { scenario: args.name.clone(), gateway: kind.name().to_owned(), repeat: 1 };

@@ -23,6 +23,7 @@ pub fn read(gateway: GatewayKind, lines: &[LogLine]) -> Vec<GatewayLine> {
         .map(|line| (line, gateways::parse_line(gateway, &line.text)))
         .collect();
     let mut joined = join_nginx_errors(&parsed);
+    joined.extend(join_traefik_errors(&parsed));
     parsed
         .into_iter()
         .enumerate()
@@ -40,7 +41,10 @@ pub fn read(gateway: GatewayKind, lines: &[LogLine]) -> Vec<GatewayLine> {
 
 /// Request ids that lines of the access log carry.
 pub fn logged_requests(lines: &[GatewayLine]) -> impl Iterator<Item = Uuid> {
-    lines.iter().filter(|line| !matches!(line.record, LogRecord::NginxError { .. } | LogRecord::Other)).filter_map(|line| line.request_id)
+    lines
+        .iter()
+        .filter(|line| !matches!(line.record, LogRecord::NginxError { .. } | LogRecord::Traefik { status: None, .. } | LogRecord::Other))
+        .filter_map(|line| line.request_id)
 }
 
 /// An error line of nginx carries no request id, but the number of the client's connection; of the requests on that connection it
@@ -72,6 +76,50 @@ fn join_nginx_errors(parsed: &[(&LogLine, Option<gateways::LogRecord>)]) -> BTre
         let found = accesses.iter().find(|access| access.connection == connection && (access.began..=access.ended).contains(&at));
         if let Some(access) = found {
             joined.insert(index, access.id);
+        }
+    }
+    joined
+}
+
+/// Traefik tells the cause of a failed request in a line of its own, which says nothing of the request but the status that it will get,
+/// and for some causes the server (`dial tcp 10.244.1.2:8080: …`). The request is one that was under way at that moment, got that status
+/// and was sent to that server. Where several fit, the one that ended first after the line: Traefik writes both in one go.
+fn join_traefik_errors(parsed: &[(&LogLine, Option<gateways::LogRecord>)]) -> BTreeMap<usize, Uuid> {
+    struct Access<'a> {
+        status: u16,
+        server: Option<&'a str>,
+        began: Timestamp,
+        ended: Timestamp,
+        id: Uuid,
+    }
+    let mut accesses: Vec<Access> = parsed
+        .iter()
+        .filter_map(|(line, record)| match record {
+            Some(gateways::LogRecord::TraefikAccess(access)) => Some(Access {
+                status: access.status,
+                server: access.server_address.as_deref(),
+                began: line.at?.checked_sub(SignedDuration::try_from(access.duration?).ok()? + TWO_PIPES).ok()?,
+                ended: line.at?.checked_add(TWO_PIPES).ok()?,
+                id: access.request_id.as_deref()?.parse().ok()?,
+            }),
+            _ => None,
+        })
+        .collect();
+    accesses.sort_by_key(|access| access.ended);
+    let mut joined = BTreeMap::new();
+    for (index, (line, record)) in parsed.iter().enumerate() {
+        let Some(gateways::LogRecord::TraefikMessage(message)) = record else { continue };
+        let (Some(error), Some(at)) = (&message.error, line.at) else { continue };
+        let Some(status) = message.message.split(' ').next().and_then(|status| status.parse::<u16>().ok()) else { continue };
+        let dialled = error.strip_prefix("dial tcp ").and_then(|rest| rest.split_once(": ")).map(|(address, _)| address);
+        let fits = |access: &Access| {
+            access.status == status
+                && (access.began..=access.ended).contains(&at)
+                && dialled.is_none_or(|address| access.server.is_none_or(|server| server == address))
+        };
+        if let Some(place) = accesses.iter().position(fits) {
+            // One cause to a request: without retries there is no second.
+            joined.insert(index, accesses.remove(place).id);
         }
     }
     joined
@@ -177,6 +225,43 @@ mod tests {
             "{:?}",
             read[0]
         );
+    }
+
+    /// Two requests under way at the same time, sent to two servers, and a later one without a line of its own.
+    #[test]
+    fn causes_that_traefik_tells_are_joined_by_time_status_and_server() {
+        let ids = ["11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222", "33333333-3333-4333-8333-333333333333"];
+        let at = |time: &str| Some(format!("2026-11-21T04:00:0{time}Z").parse().unwrap());
+        let cause = |time: &str, status: &str, error: &str| LogLine {
+            at: at(time),
+            text: format!(
+                r#"{{"level":"debug","error":"{error}","time":"2026-11-21T04:00:01Z","caller":"proxy.go:199","message":"{status}"}}"#
+            ),
+        };
+        let access = |time: &str, took_ms: u64, status: u16, server: &str, id: &str| LogLine {
+            at: at(time),
+            text: format!(
+                r#"{{"DownstreamStatus":{status},"Duration":{},"RequestMethod":"GET","ServiceAddr":"{server}","level":"info","msg":"","request_X-Request-Id":"{id}"}}"#,
+                took_ms * 1_000_000
+            ),
+        };
+        let lines = [
+            cause("1.000", "504 Gateway Timeout", "dial tcp 10.244.1.3:8080: i/o timeout"),
+            access("1.001", 500, 504, "10.244.1.2:8080", ids[0]),
+            access("1.002", 500, 504, "10.244.1.3:8080", ids[1]),
+            cause("1.003", "504 Gateway Timeout", "dial tcp 10.244.1.2:8080: i/o timeout"),
+            cause("1.004", "502 Bad Gateway", "EOF"),
+            access("2.500", 100, 502, "10.244.1.2:8080", ids[2]),
+            cause("2.499", "502 Bad Gateway", "EOF"),
+            cause("2.500", "502 Bad Gateway", "EOF"),
+        ];
+        let read = read(GatewayKind::Traefik, &lines);
+        let joined: Vec<_> = read.iter().map(|line| line.request_id.map(|id| id.to_string())).collect();
+        let expected: Vec<_> = [Some(1), Some(0), Some(1), Some(0), None, Some(2), Some(2), None]
+            .map(|index: Option<usize>| index.map(|index| ids[index].to_owned()))
+            .into();
+        assert_eq!(joined, expected);
+        assert_eq!(logged_requests(&read).count(), 3, "a cause is no line of the access log");
     }
 
     #[test]

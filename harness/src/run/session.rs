@@ -130,7 +130,8 @@ impl Session {
             slot = slots.acquire_owned() => slot,
         };
         let Ok(_slot) = slot else { return nothing };
-        let (Some(plan), Some(gateway)) = (self.plans.get(plan), self.builds.get(&id.gateway)) else { return nothing };
+        let Some(plan) = self.plans.get(plan) else { return nothing };
+        let gateway = self.builds.get(&id.gateway);
         let builds: Vec<GatewayBuild> = self.builds.values().cloned().collect();
         let emit = Emitter::new(id.clone(), events);
         let settings = RunSettings {

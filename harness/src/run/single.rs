@@ -45,7 +45,8 @@ impl RunError {
 /// What a run needs beside its plan.
 pub struct RunSettings<'a> {
     pub provider: &'a dyn Provider,
-    pub gateway: &'a GatewayBuild,
+    /// `None` where it cannot be had; the plan is skipped then.
+    pub gateway: Option<&'a GatewayBuild>,
     pub builds: &'a [GatewayBuild],
     /// Unique among this user's labs.
     pub lab_name: String,
@@ -64,7 +65,7 @@ pub async fn run(plan: &Plan, settings: &RunSettings<'_>, emit: &Emitter) -> (Ve
         level: plan.level.clone(),
         tags: plan.tags.clone(),
         provider: settings.provider.name().to_owned(),
-        gateway_version: settings.gateway.version.clone(),
+        gateway_version: settings.gateway.map(|build| build.version.clone()).unwrap_or_default(),
         control: settings.control,
         real_time: settings.real_time,
     });
@@ -107,11 +108,14 @@ impl Journey<'_> {
     async fn go(&mut self) -> Result<Verdict, RunError> {
         let (plan, emit) = (self.plan, self.emit);
         let begun = Instant::now();
+        let Some(gateway) = self.settings.gateway else {
+            return Err(RunError::Plan(format!("there is no {} to run it on", plan.gateway)));
+        };
         let request = LabRequest {
             provider: self.settings.provider,
             name: self.settings.lab_name.clone(),
             plan,
-            gateway: self.settings.gateway,
+            gateway,
             builds: self.settings.builds,
             lifetime: Lifetime::Attached,
         };

@@ -1,6 +1,6 @@
 //! A session while it runs: a line for each run under way where somebody watches, a line for each finished run everywhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub struct LiveView {
     runs: BTreeMap<RunId, ProgressBar>,
     overall: Option<ProgressBar>,
     preparing: BTreeMap<String, ProgressBar>,
-    announced: Option<String>,
+    announced: BTreeSet<String>,
     repeats: bool,
 }
 
@@ -33,7 +33,7 @@ impl LiveView {
             runs: BTreeMap::new(),
             overall: None,
             preparing: BTreeMap::new(),
-            announced: None,
+            announced: BTreeSet::new(),
             repeats: false,
         }
     }
@@ -86,9 +86,9 @@ impl LiveView {
 
     fn prepare(&mut self, what: &str, done: u64, total: Option<u64>) {
         if !self.screen.is_interactive() {
-            if self.announced.as_deref() != Some(what) {
+            // Several gateways tell how far they are in turns.
+            if self.announced.insert(what.to_owned()) {
                 self.screen.note(what);
-                self.announced = Some(what.to_owned());
             }
             return;
         }
