@@ -13,12 +13,13 @@ use super::{
 use crate::{
     EffectiveSettings,
     model::{Certificate, Host, HostName, Model, PathMatch, Route},
-    settings::RetryOn,
+    settings::{RetryOn, pattern},
 };
 
 /// Envoy's own limit of a stream's silence.
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 const EXTENSIONS: &str = "type.googleapis.com/envoy.extensions";
+const RBAC: &str = "envoy.filters.http.rbac";
 
 /// The listener for plain HTTP.
 pub(super) fn http_listener(model: &Model, state: &Path, port: u16) -> Value {
@@ -87,10 +88,14 @@ fn connection_manager(model: &Model, state: &Path, table: RouteTable) -> Value {
         "stat_prefix": table.name(),
         "codec_type": "AUTO",
         "rds": { "route_config_name": table.name(), "config_source": file_source(&state.join(table.file())) },
-        "http_filters": [{
-            "name": "envoy.filters.http.router",
-            "typed_config": { "@type": format!("{EXTENSIONS}.filters.http.router.v3.Router") },
-        }],
+        // Contour's DefaultFilters(): without rules this one passes everything, routes bring their own
+        "http_filters": [
+            { "name": RBAC, "typed_config": { "@type": format!("{EXTENSIONS}.filters.http.rbac.v3.RBAC") } },
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": { "@type": format!("{EXTENSIONS}.filters.http.router.v3.Router") },
+            },
+        ],
         "access_log": [access_log_config()],
         "common_http_protocol_options": { "idle_timeout": seconds(model.global.client_idle_timeout) },
         "http_protocol_options": { "accept_http_10": true },
@@ -161,7 +166,34 @@ fn route(host: &HostName, route: &Route, table: RouteTable, cluster: &str) -> Va
     if let Some(snippet) = settings.snippets.envoy.as_ref().and_then(|envoy| envoy.route.as_ref()) {
         merge(&mut action, snippet);
     }
-    json!({ "name": route.ingress, "match": matching, "route": action })
+    if let Some(target) = &settings.rewrite_target {
+        match target.as_str() {
+            // Contour: with a prefix of / the slash behind the rule's path would be there twice
+            "/" => action["regex_rewrite"] = json!({ "pattern": { "regex": format!("^{}/*", pattern(&route.path)) }, "substitution": "/" }),
+            target => action["prefix_rewrite"] = json!(target),
+        }
+    }
+    let mut entry = json!({ "name": route.ingress, "match": matching, "route": action });
+    if !settings.allow_sources.is_empty() {
+        entry["typed_per_filter_config"] = json!({ RBAC: allowed_sources(settings) });
+    }
+    entry
+}
+
+/// As Contour makes of a route's `ipAllowPolicy` (internal/envoy/v3/route.go).
+fn allowed_sources(settings: &EffectiveSettings) -> Value {
+    let principals: Vec<Value> = settings
+        .allow_sources
+        .iter()
+        .map(|network| json!({ "remote_ip": { "address_prefix": network.address, "prefix_len": network.prefix } }))
+        .collect();
+    json!({
+        "@type": format!("{EXTENSIONS}.filters.http.rbac.v3.RBACPerRoute"),
+        "rbac": { "rules": {
+            "action": "ALLOW",
+            "policies": { "ip-rules": { "permissions": [{ "any": true }], "principals": principals } },
+        } },
+    })
 }
 
 fn retry_policy(settings: &EffectiveSettings) -> Option<Value> {

@@ -127,3 +127,18 @@ fn an_external_name_is_a_cluster_that_envoy_looks_up() {
     assert_eq!((&address["address"], &address["port_value"]), (&Value::from("stock.warehouse.svc.cluster.local"), &Value::from(80)));
     assert!(cluster["eds_cluster_config"].is_null() && !files.keys().any(|name| name.starts_with("eds")), "{files:?}");
 }
+
+#[test]
+fn a_path_is_rewritten_and_sources_are_allowed_as_contour_does_it() {
+    let annotated = |target: &str| {
+        let annotations = format!(
+            "annotations: {{ gatelab.dev/rewrite-target: {target}, gatelab.dev/allow-sources: '[192.0.2.0/24]' }}, resourceVersion: \"2\""
+        );
+        route(&files(&SHOP.replacen("resourceVersion: \"2\"", &annotations, 1).replace("path: /,", "path: /v1.0,")))
+    };
+    let root = annotated("/");
+    assert_eq!(root["route"]["regex_rewrite"]["pattern"]["regex"], "^/v1\\.0/*");
+    let policy = &root["typed_per_filter_config"]["envoy.filters.http.rbac"]["rbac"]["rules"]["policies"]["ip-rules"];
+    assert_eq!(policy["principals"][0]["remote_ip"]["address_prefix"], "192.0.2.0");
+    assert_eq!(annotated("/api")["route"]["prefix_rewrite"], "/api");
+}

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     agent::Files,
     model::{Backend, Host, HostName, Model, PathMatch, Route, Target},
-    settings::{BackendProtocol, RetryOn},
+    settings::{BackendProtocol, RetryOn, pattern},
 };
 
 /// Appends one formatted line. Writing to a String cannot fail.
@@ -264,8 +264,19 @@ impl<'a> Writer<'a> {
         if settings.request_body_limit > 0 {
             add(&format!("http-request deny deny_status 413 if {{ req.hdr_val(content-length) gt {} }}", settings.request_body_limit));
         }
+        if !settings.allow_sources.is_empty() {
+            let networks: Vec<String> = settings.allow_sources.iter().map(ToString::to_string).collect();
+            add(&format!("http-request deny if !{{ src {} }}", networks.join(" ")));
+        }
         for text_line in settings.snippets.haproxy.iter().flat_map(|snippets| snippets.backend.iter()).flat_map(|text| text.lines()) {
             add(text_line);
+        }
+        if let Some(target) = &settings.rewrite_target {
+            let (path, target) = (pattern(&route.path).replace('\\', "\\\\"), target.as_str());
+            add(&match target {
+                "/" => format!("http-request replace-path ^{path}/?(.*)$ /\\1"),
+                _ => format!("http-request replace-path ^{path}(.*)$ {target}\\1"),
+            });
         }
         // health-check-interval: 2s
         let mut options = format!("check inter 2s weight 1 pool-purge-delay {}", time(settings.idle_timeout));

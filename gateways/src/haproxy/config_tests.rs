@@ -95,3 +95,18 @@ fn an_external_name_is_looked_up_by_haproxys_resolvers() {
     }
     assert!(!conf(SHOP).contains("resolvers"));
 }
+
+#[test]
+fn a_path_is_rewritten_and_sources_are_allowed_as_haproxy_ingress_does_it() {
+    let annotated = |target: &str| {
+        let annotations = format!(
+            "annotations: {{ haproxy-ingress.github.io/rewrite-target: {target}, \
+             haproxy-ingress.github.io/allowlist-source-range: 192.0.2.0/24 }}, resourceVersion: \"2\""
+        );
+        conf(&SHOP.replacen("resourceVersion: \"2\"", &annotations, 1).replace("path: /,", "path: /v1.0,"))
+    };
+    let conf = annotated("/");
+    assert!(conf.contains("    http-request deny if !{ src 192.0.2.0/24 }\n"), "{conf}");
+    assert!(conf.contains("    http-request replace-path ^/v1\\\\.0/?(.*)$ /\\1\n"), "{conf}");
+    assert!(annotated("/api").contains("    http-request replace-path ^/v1\\\\.0(.*)$ /api\\1\n"));
+}

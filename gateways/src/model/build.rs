@@ -48,6 +48,12 @@ struct Builder<'a> {
     backends: BTreeMap<String, Backend>,
 }
 
+/// Read to know what Traefik does, not to tell it.
+fn middlewares(kind: GatewayKind, ingress: &Ingress) -> Vec<String> {
+    let annotation = ingress.annotations().get("traefik.ingress.kubernetes.io/router.middlewares").filter(|_| kind == GatewayKind::Traefik);
+    annotation.iter().flat_map(|names| names.split(',')).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+}
+
 fn is_ours(ingress: &Ingress, classes: &OwnClasses) -> bool {
     match ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_ref()) {
         Some(class) => classes.names.contains(class),
@@ -156,8 +162,9 @@ impl Builder<'_> {
         }
         let redirect_to_https = redirects_to_https(kind, ingress.annotations(), host.certificate.is_some());
         let upgrades = takes_upgrades(kind, ingress.annotations(), path.path.as_deref().unwrap_or("/"));
+        let middlewares = middlewares(kind, ingress);
         let ingress = format!("{}/{}", ingress.namespace().unwrap_or_default(), ingress.name_any());
-        host.routes.push(Route { path: text, matching, target, settings, ca, redirect_to_https, upgrades, ingress });
+        host.routes.push(Route { path: text, matching, target, settings, ca, redirect_to_https, upgrades, middlewares, ingress });
     }
 
     fn target(&mut self, ingress: &Arc<Ingress>, backend: &IngressBackend, settings: &EffectiveSettings) -> (Target, EffectiveSettings) {

@@ -20,7 +20,7 @@ use crate::{
     EffectiveSettings,
     agent::Files,
     model::{Backend, Certificate, ExternalName, Host, HostName, Model, PathMatch, Route, Target},
-    settings::{BackendProtocol, RetryOn, duration, size},
+    settings::{BackendProtocol, RetryOn, duration, pattern, size},
 };
 
 /// Where things are, and what the binary can do.
@@ -318,6 +318,17 @@ impl<'a> Writer<'a> {
         };
         let http = module == "proxy";
         let indent = "            ";
+        // ingress-nginx: $location.Allowlist
+        if !settings.allow_sources.is_empty() {
+            for network in &settings.allow_sources {
+                line!(self, "{indent}allow {network};");
+            }
+            line!(self, "{indent}deny all;");
+        }
+        // buildProxyPass() in ingress-nginx' template.go: the URI that fits becomes the target, whole
+        if let Some(target) = settings.rewrite_target.as_ref().filter(|target| target.as_str() != route.path) {
+            line!(self, "{indent}rewrite \"(?i){}\" {} break;", pattern(&route.path), target.as_str());
+        }
         line!(self, "{indent}client_max_body_size {};", size::write(settings.request_body_limit));
         if http {
             line!(self, "{indent}proxy_http_version 1.1;");

@@ -139,3 +139,16 @@ fn an_external_name_is_looked_up_for_each_request() {
     let bad = SHOP.replace("spec: { ports:", "spec: { type: ExternalName, externalName: \"a b;\", ports:");
     assert!(conf(&bad).contains("return 503;"));
 }
+
+#[test]
+fn a_path_is_rewritten_and_sources_are_allowed_as_ingress_nginx_does_it() {
+    let annotations = "annotations: { nginx.ingress.kubernetes.io/rewrite-target: /, \
+        nginx.ingress.kubernetes.io/whitelist-source-range: 192.0.2.0/24 }, resourceVersion: \"2\"";
+    let annotated = SHOP.replacen("resourceVersion: \"2\"", annotations, 1);
+    let at = |path: &str| conf(&annotated.replace("path: /,", &format!("path: {path},")));
+    let conf = at("/v1.0");
+    assert!(conf.contains("rewrite \"(?i)/v1\\.0\" / break;"), "{conf}");
+    assert!(conf.contains("allow 192.0.2.0/24;\n            deny all;\n"), "{conf}");
+    // What is the target already is left alone
+    assert!(!at("/").contains("rewrite "));
+}

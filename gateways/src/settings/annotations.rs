@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use super::{
-    Annotations, BackendProtocol, BufferSettings, NginxSnippets, RetryOn, RetrySettings, Settings, Snippets, TlsSettings, duration, size,
+    Annotations, BackendProtocol, BufferSettings, Network, NginxSnippets, RetryOn, RetrySettings, RewriteTarget, Settings, Snippets,
+    TlsSettings, duration, size,
 };
 use crate::GatewayKind;
 
@@ -153,6 +154,8 @@ fn merge(settings: &mut Settings, added: Settings) {
         sync_delay,
         workers,
         request_body_limit,
+        rewrite_target,
+        allow_sources,
         snippets
     );
 }
@@ -200,6 +203,9 @@ fn ingress_nginx(settings: &mut Settings, key: &str, value: &str) -> Result<(), 
         "proxy-buffering" => buffers(settings).response_buffering = Some(switch(value)?),
         "proxy-request-buffering" => buffers(settings).request_buffering = Some(switch(value)?),
         "proxy-body-size" => settings.request_body_limit = Some(size::parse(value)?),
+        "rewrite-target" => settings.rewrite_target = Some(RewriteTarget::try_from(value.to_owned())?),
+        // The older name is understood still, as its alias
+        "allowlist-source-range" | "whitelist-source-range" => settings.allow_sources = Some(networks(value)?),
         "configuration-snippet" => snippets(settings).location = Some(value.to_owned()),
         "server-snippet" => snippets(settings).server = Some(value.to_owned()),
         _ => {}
@@ -278,12 +284,19 @@ fn haproxy_ingress(settings: &mut Settings, key: &str, value: &str) -> Result<()
         }
         "secure-sni" => settings.tls.get_or_insert_default().name = Some(value.to_owned()),
         "proxy-body-size" => settings.request_body_limit = Some(size::parse(value)?),
+        "rewrite-target" => settings.rewrite_target = Some(RewriteTarget::try_from(value.to_owned())?),
+        "allowlist-source-range" | "whitelist-source-range" => settings.allow_sources = Some(networks(value)?),
         "config-backend" => {
             settings.snippets.get_or_insert_with(Snippets::default).haproxy.get_or_insert_default().backend = Some(value.to_owned());
         }
         _ => {}
     }
     Ok(())
+}
+
+/// Addresses and networks, with commas between them.
+fn networks(value: &str) -> Result<Vec<Network>, String> {
+    value.split(',').map(|network| Network::try_from(network.trim().to_owned())).collect()
 }
 
 fn seconds(value: &str) -> Result<Duration, String> {
@@ -352,6 +365,28 @@ mod tests {
         assert!(takes_upgrades(GatewayKind::Envoy, &given, "/feed") && takes_upgrades(GatewayKind::Envoy, &given, "/chat"));
         assert!(!takes_upgrades(GatewayKind::Envoy, &given, "/") && !takes_upgrades(GatewayKind::Envoy, &Annotations::new(), "/feed"));
         assert!(takes_upgrades(GatewayKind::Nginx, &Annotations::new(), "/feed"));
+    }
+
+    #[test]
+    fn rewrites_and_networks_are_read_by_each_controllers_own_names() {
+        let given = annotations(&[
+            ("nginx.ingress.kubernetes.io/rewrite-target", "/"),
+            ("nginx.ingress.kubernetes.io/whitelist-source-range", "192.0.2.0/24, 198.51.100.7"),
+            ("haproxy-ingress.github.io/rewrite-target", "/api"),
+            ("haproxy-ingress.github.io/allowlist-source-range", "192.0.2.0/24"),
+        ]);
+        let read = |kind| {
+            let (settings, problems) = ingress_overrides(kind, &given);
+            assert_eq!(problems, []);
+            let networks = settings.allow_sources.unwrap_or_default();
+            let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+            (settings.rewrite_target.map(String::from).unwrap_or_default(), networks.join(" "))
+        };
+        assert_eq!(read(GatewayKind::Nginx), ("/".to_owned(), "192.0.2.0/24 198.51.100.7/32".to_owned()));
+        assert_eq!(read(GatewayKind::Haproxy), ("/api".to_owned(), "192.0.2.0/24".to_owned()));
+        assert_eq!(read(GatewayKind::Envoy), (String::new(), String::new()));
+        let wrong = annotations(&[("gatelab.dev/allow-sources", "[everybody]"), ("gatelab.dev/rewrite-target", "/$1")]);
+        assert_eq!(ingress_overrides(GatewayKind::Envoy, &wrong).1.len(), 2);
     }
 
     #[test]

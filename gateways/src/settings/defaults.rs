@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{BackendProtocol, EffectiveSettings, EnvoySnippets, HaproxySnippets, NginxSnippets, RetryOn, Settings, Snippets};
+use super::{
+    BackendProtocol, EffectiveSettings, EnvoySnippets, HaproxySnippets, NginxSnippets, RetryOn, Settings, Snippets, TraefikSnippets,
+};
 use crate::GatewayKind;
 
 impl EffectiveSettings {
@@ -65,6 +67,10 @@ impl EffectiveSettings {
         set(&mut self.sync_delay, settings.sync_delay.as_ref());
         set(&mut self.workers, settings.workers.as_ref());
         set(&mut self.request_body_limit, settings.request_body_limit.as_ref());
+        if settings.rewrite_target.is_some() {
+            self.rewrite_target.clone_from(&settings.rewrite_target);
+        }
+        set(&mut self.allow_sources, settings.allow_sources.as_ref());
         if let Some(snippets) = &settings.snippets {
             overlay_snippets(&mut self.snippets, snippets);
         }
@@ -97,6 +103,9 @@ fn overlay_snippets(place: &mut Snippets, added: &Snippets) {
         append(&mut haproxy.global, global.as_ref());
         append(&mut haproxy.defaults, defaults.as_ref());
         append(&mut haproxy.backend, backend.as_ref());
+    }
+    if let Some(TraefikSnippets { dynamic: Some(dynamic) }) = &added.traefik {
+        place.traefik.get_or_insert_default().dynamic = Some(dynamic.clone());
     }
     if let Some(EnvoySnippets { cluster, route, connection_manager }) = &added.envoy {
         let envoy = place.envoy.get_or_insert_default();
@@ -167,6 +176,8 @@ fn ingress_nginx() -> EffectiveSettings {
         workers: 0,
         // ProxyBodySize: "1m"
         request_body_limit: 1024 * 1024,
+        rewrite_target: None,
+        allow_sources: Vec::new(),
         snippets: Snippets::default(),
     }
 }
@@ -218,6 +229,8 @@ fn contour() -> EffectiveSettings {
         // Envoy's --concurrency: one worker for each hardware thread
         workers: 0,
         request_body_limit: 0,
+        rewrite_target: None,
+        allow_sources: Vec::new(),
         snippets: Snippets::default(),
     }
 }
@@ -271,6 +284,8 @@ fn haproxy_ingress() -> EffectiveSettings {
         workers: 2,
         // proxy-body-size: unset
         request_body_limit: 0,
+        rewrite_target: None,
+        allow_sources: Vec::new(),
         snippets: Snippets::default(),
     }
 }
@@ -314,6 +329,8 @@ fn traefik() -> EffectiveSettings {
         sync_delay: Duration::from_secs(2),
         workers: 0,
         request_body_limit: 0,
+        rewrite_target: None,
+        allow_sources: Vec::new(),
         snippets: Snippets::default(),
     }
 }

@@ -7,12 +7,17 @@
 mod annotations;
 mod defaults;
 pub(crate) mod duration;
+mod network;
+mod rewrite;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 pub use annotations::{AnnotationProblem, ingress_overrides, redirects_to_https, service_overrides, takes_upgrades};
+pub use network::Network;
+pub use rewrite::RewriteTarget;
+pub(crate) use rewrite::pattern;
 
 /// What a person may set. Strict: an unknown key is an error. Durations are written `500ms`, `5s`, `1m30s`, `1h`; sizes `4k`, `1m`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -60,6 +65,13 @@ pub struct Settings {
     /// Largest request body. nginx: `client_max_body_size` (413 above it); 0: no limit. Envoy streams bodies and takes no notice.
     #[serde(with = "size::optional", skip_serializing_if = "Option::is_none")]
     pub request_body_limit: Option<u64>,
+    /// What the matched path becomes on its way to the backend. nginx: `rewrite` of the whole URI, as ingress-nginx' `rewrite-target`;
+    /// HAProxy and Envoy put it in place of the rule's path. Traefik does this by a middleware only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rewrite_target: Option<RewriteTarget>,
+    /// Networks that requests may come from, all others get 403. Empty: any. Traefik does this by a middleware only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_sources: Option<Vec<Network>>,
     /// Raw configuration, put in as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snippets: Option<Snippets>,
@@ -209,6 +221,8 @@ pub struct Snippets {
     pub envoy: Option<EnvoySnippets>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub haproxy: Option<HaproxySnippets>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traefik: Option<TraefikSnippets>,
 }
 
 /// Directives put in as they are, by context.
@@ -237,6 +251,16 @@ pub struct HaproxySnippets {
     pub defaults: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
+}
+
+/// What Ingress objects cannot say to Traefik.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct TraefikSnippets {
+    /// Dynamic configuration for its file provider, such as middlewares: `{ http: { middlewares: … } }`. An Ingress names one by the
+    /// annotation `traefik.ingress.kubernetes.io/router.middlewares: <name>@file`. A change restarts Traefik.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dynamic: Option<serde_json::Value>,
 }
 
 /// Partial resources, merged into what the agent generates (objects by key, everything else replaced).
@@ -297,6 +321,8 @@ pub struct EffectiveSettings {
     pub sync_delay: Duration,
     pub workers: u32,
     pub request_body_limit: u64,
+    pub rewrite_target: Option<RewriteTarget>,
+    pub allow_sources: Vec<Network>,
     pub snippets: Snippets,
 }
 

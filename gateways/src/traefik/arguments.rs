@@ -2,12 +2,14 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use sha2::{Digest, Sha256};
+
 use crate::EffectiveSettings;
 
 /// Where Traefik listens.
 #[derive(Debug, Clone)]
 pub struct Layout {
-    /// Folder for the certificate of unknown names.
+    /// Folder for the file provider's configuration and the certificate of unknown names.
     pub state: PathBuf,
     pub http_port: u16,
     pub https_port: u16,
@@ -15,8 +17,18 @@ pub struct Layout {
     pub api_port: u16,
 }
 
-/// Traefik's file provider reads this one.
-pub(super) const DYNAMIC: &str = "dynamic.yaml";
+/// The file that Traefik's file provider reads. It is named after what the settings put into it, so that a change is a change of the
+/// arguments too: Traefik then starts anew, and what it has read needs no further proof.
+pub(super) fn dynamic_file(settings: &EffectiveSettings) -> String {
+    match settings.snippets.traefik.as_ref().and_then(|traefik| traefik.dynamic.as_ref()) {
+        None => "dynamic.yaml".to_owned(),
+        Some(dynamic) => {
+            let digest = Sha256::digest(dynamic.to_string().as_bytes());
+            let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+            format!("dynamic-{digest}.yaml")
+        }
+    }
+}
 
 fn time(duration: Duration) -> String {
     format!("{}ms", duration.as_millis())
@@ -31,8 +43,8 @@ pub(super) fn arguments(settings: &EffectiveSettings, ca: Option<&str>, layout: 
         "--providers.kubernetesIngress=true".to_owned(),
         // Off by default; without it there would be nothing to see
         "--providers.kubernetesIngress.allowExternalNameServices=true".to_owned(),
-        // Only for the default certificate (`process.rs`)
-        format!("--providers.file.filename={}", layout.state.join(DYNAMIC).display()),
+        // For the default certificate (`process.rs`) and the settings' snippet
+        format!("--providers.file.filename={}", layout.state.join(dynamic_file(settings)).display()),
         "--providers.file.watch=false".to_owned(),
         format!("--providers.providersThrottleDuration={}", time(settings.sync_delay)),
         format!("--entryPoints.web.address=:{}", layout.http_port),
@@ -80,7 +92,7 @@ mod tests {
         let text = |settings: &EffectiveSettings| arguments(settings, None, &layout).join("\n");
         let defaults = EffectiveSettings::defaults(GatewayKind::Traefik);
         insta::assert_snapshot!(text(&defaults));
-        let own = text(&defaults.overlaid(&settings));
+        let own = text(&defaults.clone().overlaid(&settings));
         assert!(
             arguments(&EffectiveSettings::defaults(GatewayKind::Traefik), Some("PEM"), &layout)
                 .contains(&"--serversTransport.rootCAs=PEM".to_owned())
@@ -88,5 +100,11 @@ mod tests {
         for argument in ["dialTimeout=500ms", "responseHeaderTimeout=1000ms", "idleConnTimeout=3000ms", "insecureSkipVerify=true"] {
             assert!(own.contains(argument), "{argument} is not in\n{own}");
         }
+        let file = |size: u32| {
+            let snippet = format!("{{http: {{middlewares: {{a: {{buffering: {{memRequestBodyBytes: {size}}}}}}}}}}}");
+            let settings = Settings::from_yaml(&format!("snippets: {{traefik: {{dynamic: {snippet}}}}}")).unwrap();
+            text(&defaults.clone().overlaid(&settings))
+        };
+        assert!(file(1).contains("--providers.file.filename=/state/dynamic-") && file(1) != file(2), "{}", file(1));
     }
 }

@@ -20,6 +20,7 @@ use super::{
     routing,
 };
 use crate::{
+    EffectiveSettings,
     agent::{ApplyError, Binary, Files, Gateway, GatewayError, write_atomically},
     model::Model,
 };
@@ -100,16 +101,20 @@ impl TraefikGateway {
 
     /// A certificate for names that no Ingress has one for. Without it Traefik makes an RSA key of its own at every change of its
     /// configuration (`getDefaultCertificate` in pkg/tls/tlsmanager.go), which on a busy machine keeps it at the old routes for seconds.
-    fn write_default_certificate(&self) -> Result<(), String> {
+    /// What the settings add stands in the same file.
+    fn write_dynamic(&self, settings: &EffectiveSettings) -> Result<(), String> {
         let made = rcgen::generate_simple_self_signed(["traefik.default".to_owned()])
             .map_err(|error| format!("cannot make a default certificate for Traefik: {error}"))?;
         let (certificate, key) = (self.layout.state.join("default.crt"), self.layout.state.join("default.key"));
         write_atomically(&certificate, &made.cert.pem())?;
         write_atomically(&key, &made.signing_key.serialize_pem())?;
-        let store = serde_json::json!({ "tls": { "stores": { "default": { "defaultCertificate":
-            { "certFile": certificate, "keyFile": key } } } } });
+        let store = serde_json::json!({ "stores": { "default": { "defaultCertificate": { "certFile": certificate, "keyFile": key } } } });
+        let added = settings.snippets.traefik.as_ref().and_then(|traefik| traefik.dynamic.as_ref());
+        let mut dynamic = added.and_then(Value::as_object).cloned().unwrap_or_default();
+        dynamic.entry("tls").or_insert(store);
         // JSON is YAML
-        write_atomically(&self.layout.state.join(arguments::DYNAMIC), &store.to_string())
+        let content = Value::Object(dynamic).to_string();
+        write_atomically(&self.layout.state.join(arguments::dynamic_file(settings)), &content)
     }
 
     fn terminate(&self) {
@@ -135,7 +140,7 @@ impl Gateway for TraefikGateway {
         if arguments != self.arguments {
             // Static configuration is read once
             self.quit().await;
-            self.write_default_certificate().map_err(ApplyError::Internal)?;
+            self.write_dynamic(&model.global).map_err(ApplyError::Internal)?;
             self.child = Some(self.binary.spawn(self.binary.command().args(&arguments))?);
             self.arguments = arguments;
             self.started().await?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::{
-    model::{HostName, Model, Target},
+    model::{HostName, Model, PathMatch, Target},
     settings::BackendProtocol,
 };
 
@@ -41,7 +41,12 @@ pub(super) fn difference(model: &Model, raw: &Value) -> Option<String> {
                     HostName::Wildcard(rest) => rule.contains(&rest.replace('.', "\\.")) || rule.contains(rest.as_str()),
                     HostName::Any => !rule.contains("Host"),
                 };
-                host && router["service"] == name.as_str() && (route.path == "/" || rule.contains(route.path.as_str()))
+                let named = || router["middlewares"].as_array().into_iter().flatten().filter_map(Value::as_str);
+                // An exact path beside a prefix of the same text is another router
+                let matcher = if route.matching == PathMatch::Exact { "Path(" } else { "PathPrefix(" };
+                host && named().eq(route.middlewares.iter().map(String::as_str))
+                    && router["service"] == name.as_str()
+                    && (route.path == "/" || rule.contains(matcher) && rule.contains(route.path.as_str()))
             };
             if !routers.iter().any(fits) {
                 return Some(format!("Traefik has no router to {name} for {:?} {}", host.name, route.path));
@@ -108,6 +113,14 @@ mod tests {
             let found = difference(&model, &raw).unwrap();
             assert!(found.contains(part), "{found}");
         }
+        // A middleware that Traefik does not use yet, and one that it still uses
+        let annotated = class.replace("name: shop, namespace: shop, resourceVersion: \"2\"", "name: shop, namespace: shop, annotations: { traefik.ingress.kubernetes.io/router.middlewares: strip@file }, resourceVersion: \"2\"");
+        let with = build(GatewayKind::Traefik, &objects(&annotated));
+        assert!(difference(&with, &raw(&both, "shop.test")).unwrap().contains("no router"));
+        let mut used = raw(&both, "shop.test");
+        used["routers"]["shop-shop-shop-test@kubernetes"]["middlewares"] = json!(["strip@file"]);
+        assert_eq!(difference(&with, &used), None);
+        assert!(difference(&model, &used).unwrap().contains("no router"));
         let without = build(GatewayKind::Traefik, &objects(&class.replace("ready: true", "ready: false")));
         assert!(difference(&without, &raw(&both, "shop.test")).is_some(), "servers that are to go are still there");
         assert_eq!(difference(&without, &json!({})), None);

@@ -21,10 +21,11 @@ pub async fn wait(
     met: impl Fn(&Snapshot) -> Option<String>,
 ) -> Result<(), KubernetesError> {
     let deadline = Instant::now() + settle.within;
+    let pending = |snapshot: &Snapshot| if settle.terminating { rollouts_pending(snapshot) } else { new_pods_pending(snapshot) };
     let left = || deadline.saturating_duration_since(Instant::now());
     loop {
         if settle.rollouts {
-            mirror.wait(left(), "a complete rollout", |mirror| rollouts_pending(&mirror.snapshot())).await?;
+            mirror.wait(left(), "a complete rollout", |mirror| pending(&mirror.snapshot())).await?;
         }
         mirror.wait(left(), "what the scenario waits for", |mirror| met(&mirror.snapshot())).await?;
         be_quiet(mirror, quiet, left()).await?;
@@ -32,7 +33,7 @@ pub async fn wait(
             sync::wait(kubernetes, mirror, left()).await?;
         }
         // The gateway's answer took its time: begin again when objects changed meanwhile.
-        let still = mirror.quiet_for() >= quiet && (!settle.rollouts || rollouts_pending(&mirror.snapshot()).is_none());
+        let still = mirror.quiet_for() >= quiet && (!settle.rollouts || pending(&mirror.snapshot()).is_none());
         if still && met(&mirror.snapshot()).is_none() {
             return Ok(());
         }
@@ -60,6 +61,14 @@ async fn be_quiet(mirror: &Mirror, quiet: Duration, within: Duration) -> Result<
 
 /// Why workloads have not settled; `None` when they have.
 pub fn rollouts_pending(snapshot: &Snapshot) -> Option<String> {
+    // `kubectl rollout status` does not wait for pods that are on their way out, but they still serve, log and count as objects.
+    let leaving = || snapshot.of_kind("Pod", None).find(|pod| terminating(pod));
+    let named = |pod: &Value| format!("Pod {} is terminating", pod.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("?"));
+    new_pods_pending(snapshot).or_else(|| leaving().map(named))
+}
+
+/// The same without a look at pods that are on their way out.
+fn new_pods_pending(snapshot: &Snapshot) -> Option<String> {
     let deployment = snapshot.of_kind("Deployment", None).find_map(deployment_pending);
     if let Some(pending) = deployment {
         return Some(match blocked_pod(snapshot) {
@@ -67,12 +76,7 @@ pub fn rollouts_pending(snapshot: &Snapshot) -> Option<String> {
             None => pending,
         });
     }
-    // `kubectl rollout status` does not wait for pods that are on their way out, but they still serve, log and count as objects.
-    let leaving = snapshot.of_kind("Pod", None).find(|pod| terminating(pod));
-    if let Some(pod) = leaving {
-        return Some(format!("Pod {} is terminating", pod.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("?")));
-    }
-    snapshot.of_kind("Pod", None).find_map(pod_pending)
+    snapshot.of_kind("Pod", None).filter(|pod| !terminating(pod)).find_map(pod_pending)
 }
 
 /// What a pod says about why it does not run; the usual reason that a rollout hangs.

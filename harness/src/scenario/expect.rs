@@ -141,6 +141,8 @@ element! {
         /// How many of them reached the pods of each workload (of a Deployment: its name), where there are several tiers.
         #[serde(default)]
         pub seen_by: BTreeMap<String, Spanned<Bound>>,
+        /// Path of every request that it saw, as it arrived: behind whatever the gateway rewrote.
+        pub path: Option<Spanned<TextMatch>>,
         /// How many of those it saw ended in which way, in the backend's words.
         #[serde(default)]
         pub ended: BTreeMap<String, Spanned<Bound>>,
@@ -179,6 +181,9 @@ element! {
         pub service: Option<String>,
         #[serde(default)]
         pub labels: BTreeMap<String, String>,
+        /// By path, as `kubectl get --field-selector` takes them: `{ reason: Unhealthy, involvedObject.kind: Pod }`.
+        #[serde(default)]
+        pub fields: BTreeMap<String, Spanned<String>>,
     }
 }
 

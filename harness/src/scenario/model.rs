@@ -168,6 +168,9 @@ element! {
         /// Go on at once, without waiting for rollouts: for changes after which a rollout never completes.
         #[serde(default)]
         pub without_rollouts: bool,
+        /// Do not wait until pods that are on their way out have gone: what is new is there.
+        #[serde(default)]
+        pub without_terminating: bool,
         /// Go on without waiting until the gateway's running configuration shows the objects.
         #[serde(default)]
         pub without_gateway: bool,

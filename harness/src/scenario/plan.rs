@@ -77,13 +77,15 @@ pub struct PlannedLink {
 pub struct PlannedSettle {
     pub within: Duration,
     pub rollouts: bool,
+    /// Pods that are on their way out are waited for too.
+    pub terminating: bool,
     pub gateway: bool,
     pub until: Vec<Spanned<ObjectExpectation>>,
 }
 
 impl Default for PlannedSettle {
     fn default() -> Self {
-        PlannedSettle { within: Duration::from_secs(30), rollouts: true, gateway: true, until: Vec::new() }
+        PlannedSettle { within: Duration::from_secs(30), rollouts: true, terminating: true, gateway: true, until: Vec::new() }
     }
 }
 

@@ -169,6 +169,7 @@ impl Planner<'_> {
         PlannedSettle {
             within: settle.within.as_ref().map_or(default.within, |within| within.resolve(self.times)),
             rollouts: !settle.without_rollouts,
+            terminating: !settle.without_terminating,
             gateway: !settle.without_gateway,
             until: settle.until.clone(),
         }

@@ -32,6 +32,12 @@ pub fn evaluate(probe: &str, expected: &BackendExpectation, observations: &Obser
             observed,
         );
     }
+    if let Some(wanted) = &expected.path {
+        let paths: BTreeSet<&str> = seen.iter().map(|entry| entry.entry["path"].as_str().unwrap_or("?")).collect();
+        let observed =
+            if paths.is_empty() { "nothing reached it".to_owned() } else { paths.iter().copied().collect::<Vec<_>>().join(", ") };
+        items.add("path", !paths.is_empty() && paths.iter().all(|path| wanted.matches(path)), wanted.value.to_string(), observed);
+    }
     let named = |entry: &JournalRecord| entry.ended.replace('_', "-");
     for (ended, bound) in &expected.ended {
         let count = seen.iter().filter(|entry| named(entry) == *ended).count();

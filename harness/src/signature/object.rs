@@ -77,11 +77,16 @@ fn belongs(object: &Value, selection: &Selection, objects: &[Value], namespace: 
             .and_then(|service| service["spec"]["selector"].as_object())
             .is_some_and(|selector| !selector.is_empty() && selector.iter().all(|(key, value)| &labels[key.as_str()] == value)),
     });
-    labelled && of_service
+    let has = |path: &str, wanted: &str| Path::parse(path).is_ok_and(|path| path.find(object).iter().any(|value| text_of(value) == wanted));
+    labelled && of_service && selection.fields.iter().all(|(path, wanted)| has(path, &wanted.value))
+}
+
+/// As a person would write the value.
+fn text_of(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
 }
 
 fn holds(expected: &ObjectExpectation, found: &[&Value]) -> bool {
-    let text_of = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
     expected.equals.as_ref().is_none_or(|wanted| !found.is_empty() && found.iter().all(|value| *value == wanted))
         && expected.not_equals.as_ref().is_none_or(|unwanted| found.iter().all(|value| *value != unwanted))
         && expected.text.as_ref().is_none_or(|wanted| found.iter().any(|value| wanted.matches(&text_of(value))))
@@ -111,6 +116,9 @@ fn describe(expected: &ObjectExpectation) -> String {
         }
         for (key, value) in &selection.labels {
             text.push_str(&format!(" {key}={value}"));
+        }
+        for (path, value) in &selection.fields {
+            text.push_str(&format!(" {path}={}", value.value));
         }
     }
     if let Some(path) = &expected.path {

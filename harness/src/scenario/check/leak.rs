@@ -133,6 +133,12 @@ fn leaks(object: &Value, words: &[String]) -> Vec<(String, String)> {
     found
 }
 
+/// Under `gatelab.dev/` an Ingress or Service takes any of the gateways' settings.
+fn is_gateway_setting(key: &str) -> bool {
+    let one = serde_json::Map::from_iter([(key.to_owned(), Value::Null)]);
+    serde_json::from_value::<gateways::Settings>(one.into()).map_or_else(|error| !error.to_string().contains("unknown field"), |_| true)
+}
+
 fn texts_of(value: &Value, place: &str, seen: &mut Vec<(String, String)>) {
     let Value::Object(entries) = value else {
         if let Value::Array(items) = value {
@@ -148,7 +154,7 @@ fn texts_of(value: &Value, place: &str, seen: &mut Vec<(String, String)>) {
             ("labels" | "annotations" | "matchLabels", Value::Object(pairs)) => {
                 for (name, text) in pairs {
                     // An annotation that a controller reads is configuration, and may be the very thing that is wrong.
-                    if key == "annotations" && name.contains('/') && !name.starts_with("gatelab.dev/") {
+                    if key == "annotations" && name.contains('/') && name.strip_prefix("gatelab.dev/").is_none_or(is_gateway_setting) {
                         continue;
                     }
                     seen.push((format!("{here}[{name}]"), format!("{name}={}", text.as_str().unwrap_or_default())));
@@ -164,5 +170,23 @@ fn texts_of(value: &Value, place: &str, seen: &mut Vec<(String, String)>) {
             }
             _ => texts_of(item, &here, seen),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn settings_may_stand_in_annotations_and_the_labs_own_words_may_not() {
+        let words = ["rewrite".to_owned(), "lossy".to_owned()];
+        let leaks = |name: &str| leaks(&json!({ "metadata": { "annotations": { name: "lossy" } } }), &words).len();
+        for configuration in ["gatelab.dev/rewrite-target", "gatelab.dev/retries", "nginx.ingress.kubernetes.io/rewrite-target"] {
+            assert_eq!(leaks(configuration), 0, "{configuration}");
+        }
+        assert_eq!(leaks("gatelab.dev/rewrite"), 2);
+        assert_eq!(leaks("note"), 1);
     }
 }

@@ -133,16 +133,17 @@ impl Checker<'_> {
     }
 
     fn path(&mut self, object: &Spanned<ObjectExpectation>) {
-        if let Some(path) = &object.path
-            && let Err(reason) = Path::parse(path)
-        {
-            let mistake = Mistake::BadValue {
-                value: path.clone(),
-                what: "a path".to_owned(),
-                reason,
-                example: "status.conditions[Ready].status".to_owned(),
-            };
-            self.problems.add(object.span, mistake);
+        let selecting = object.selects.iter().flat_map(|selection| &selection.fields).map(|(path, value)| (path, value.span));
+        for (path, span) in object.path.iter().map(|path| (path, object.span)).chain(selecting) {
+            if let Err(reason) = Path::parse(path) {
+                let mistake = Mistake::BadValue {
+                    value: path.clone(),
+                    what: "a path".to_owned(),
+                    reason,
+                    example: "status.conditions[Ready].status".to_owned(),
+                };
+                self.problems.add(span, mistake);
+            }
         }
     }
 

@@ -160,6 +160,21 @@ fn a_retried_request_is_seen_once() {
 }
 
 #[rstest]
+#[case("/", true)]
+#[case("{ prefix: /orders }", false)]
+fn the_path_that_arrived_is_the_journals(#[case] path: &str, #[case] met: bool) {
+    let mut observations = mixed();
+    observations.journal = vec![journal(Some(2), "completed"), journal(Some(9), "completed")];
+    for (entry, path) in observations.journal.iter_mut().zip(["/", "/of-somebody-else"]) {
+        entry.entry = json!({ "path": path });
+    }
+    let expected = expectation(&format!("backend: {{ home: {{ path: {path} }} }}"));
+    assert_eq!(unmet(&evaluate(&expected, &observations)).is_empty(), met);
+    observations.journal.clear();
+    assert_eq!(unmet(&evaluate(&expected, &observations)), ["backend.home.path"], "nothing arrived: nothing is proven");
+}
+
+#[rstest]
 #[case("{ object: Service/shop, path: spec.selector.app, equals: shop }", true)]
 #[case("{ object: Service/shop, path: spec.selector.app, not-equals: shop }", false)]
 #[case("{ object: Service/other, path: spec.selector.app, equals: shop }", false)]
@@ -176,6 +191,13 @@ fn a_retried_request_is_seen_once() {
 #[case("{ object: Deployment/gateway/gateway, count: 1 }", true)]
 #[case("{ object: Deployment, count: none }", true)]
 #[case("{ object: Node, path: metadata.name }", true)]
+#[case("{ object: Pod, selects: { fields: { metadata.labels.app: web } }, count: 1 }", true)]
+#[case(
+    "{ object: Event, selects: { fields: { reason: Unhealthy, involvedObject.kind: Pod } }, path: message, text: { prefix: Readiness } }",
+    true
+)]
+#[case("{ object: Event, selects: { fields: { reason: Killing } }, path: message }", false)]
+#[case("{ object: Event, selects: { fields: { reason: Unhealthy, count: '3' } }, count: 1 }", true)]
 fn what_the_objects_say(#[case] object: &str, #[case] met: bool) {
     let pod = |name: &str, app: &str, ready: &str| {
         json!({ "kind": "Pod", "metadata": { "name": name, "namespace": "shop", "labels": { "app": app } },
@@ -190,6 +212,8 @@ fn what_the_objects_say(#[case] object: &str, #[case] met: bool) {
                 "labels": { "kubernetes.io/service-name": "shop" } }, "endpoints": null, "ports": [{ "port": 8081 }] }),
             json!({ "kind": "Deployment", "metadata": { "name": "gateway", "namespace": "gateway" } }),
             json!({ "kind": "Node", "metadata": { "name": "node-1" } }),
+            json!({ "kind": "Event", "metadata": { "name": "a.1", "namespace": "shop" }, "reason": "Unhealthy", "count": 3,
+                "involvedObject": { "kind": "Pod" }, "message": "Readiness probe failed" }),
         ],
         ..Observations::default()
     };
