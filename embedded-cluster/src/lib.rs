@@ -14,6 +14,7 @@ mod handover;
 mod hostport;
 mod init;
 pub mod kubelet;
+pub mod link_agent;
 pub mod network;
 pub mod runtime;
 pub mod store;

@@ -19,5 +19,7 @@ pub mod traefik;
 pub use fetch::{FetchError, GatewayBuild, Origin, Progress};
 pub use kind::{GatewayKind, UnknownGateway};
 pub use log::{AGENT_PREFIX, LogRecord, parse_line};
-pub use manifests::{GATEWAY_NAMESPACE, GatewayInstall, HEALTH_PORT, INGRESS_CLASS, SETTINGS_CONFIG_MAP, SETTINGS_KEY, manifests};
+pub use manifests::{
+    GATEWAY_NAMESPACE, GatewayInstall, HEALTH_PORT, INGRESS_CLASS, NodePorts, SETTINGS_CONFIG_MAP, SETTINGS_KEY, manifests,
+};
 pub use settings::{EffectiveSettings, Settings, SettingsError};

@@ -28,6 +28,23 @@ pub struct GatewayInstall {
     pub settings: String,
     pub replicas: u32,
     pub node_selector: BTreeMap<String, String>,
+<<<<<<< HEAD
+=======
+    /// Whether roles and bindings are among the objects: yes wherever the API server asks for authorization, no for one that does not
+    /// serve `rbac.authorization.k8s.io` (the embedded cluster).
+    pub rbac: bool,
+    /// Node ports of the Service's ports, where the host reaches the gateway by fixed ones (kind); else the cluster chooses.
+    pub node_ports: Option<NodePorts>,
+    /// Annotations of the Service.
+    pub service_annotations: BTreeMap<String, String>,
+}
+
+/// Ports of the nodes that lead to the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodePorts {
+    pub http: u16,
+    pub https: u16,
+>>>>>>> adb54ab (Trainees get a real cluster: up, status, kubeconfig and down on kind, and clusters of existing contexts)
 }
 
 /// Label of the gateway's pods that tells gateways apart; scenarios' NetworkPolicies select by it.
@@ -49,14 +66,26 @@ pub fn manifests(kind: GatewayKind, install: &GatewayInstall) -> Vec<Value> {
         json!({ "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass",
             "metadata": { "name": INGRESS_CLASS, "annotations": { "ingressclass.kubernetes.io/is-default-class": "true" } },
             "spec": { "controller": kind.controller() } }),
-        json!({ "apiVersion": "v1", "kind": "Service", "metadata": in_namespace(NAME),
-            "spec": { "type": "LoadBalancer", "selector": pod_labels(kind), "ports": [
-                { "name": "http", "port": 80, "targetPort": "http", "protocol": "TCP" },
-                { "name": "https", "port": 443, "targetPort": "https", "protocol": "TCP" },
-            ] } }),
+        service(kind, install),
         deployment(kind, install),
     ]);
     objects
+}
+
+fn service(kind: GatewayKind, install: &GatewayInstall) -> Value {
+    let mut service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": in_namespace(NAME),
+        "spec": { "type": "LoadBalancer", "selector": pod_labels(kind), "ports": [
+            { "name": "http", "port": 80, "targetPort": "http", "protocol": "TCP" },
+            { "name": "https", "port": 443, "targetPort": "https", "protocol": "TCP" },
+        ] } });
+    if let Some(ports) = install.node_ports {
+        service["spec"]["ports"][0]["nodePort"] = ports.http.into();
+        service["spec"]["ports"][1]["nodePort"] = ports.https.into();
+    }
+    if !install.service_annotations.is_empty() {
+        service["metadata"]["annotations"] = json!(install.service_annotations);
+    }
+    service
 }
 
 fn in_namespace(name: &str) -> Value {
@@ -145,7 +174,25 @@ mod tests {
             settings: "connect-timeout: 500ms\n".to_owned(),
             replicas: 1,
             node_selector: BTreeMap::from([("kubernetes.io/hostname".to_owned(), "node-0".to_owned())]),
+<<<<<<< HEAD
+=======
+            rbac,
+            node_ports: None,
+            service_annotations: BTreeMap::new(),
+>>>>>>> adb54ab (Trainees get a real cluster: up, status, kubeconfig and down on kind, and clusters of existing contexts)
         }
+    }
+
+    #[test]
+    fn the_service_has_the_node_ports_that_the_host_knows() {
+        let ports = NodePorts { http: 30080, https: 30443 };
+        let annotations = BTreeMap::from([("gatelab.dev/host-address".to_owned(), "http=127.0.0.1:1".to_owned())]);
+        let install = GatewayInstall { node_ports: Some(ports), service_annotations: annotations, ..install(true) };
+        let objects = manifests(GatewayKind::Nginx, &install);
+        let service = objects.iter().find(|object| object["kind"] == "Service").unwrap();
+        assert_eq!(service["spec"]["ports"][0]["nodePort"], 30080);
+        assert_eq!(service["spec"]["ports"][1]["nodePort"], 30443);
+        assert_eq!(service["metadata"]["annotations"]["gatelab.dev/host-address"], "http=127.0.0.1:1");
     }
 
     #[test]

@@ -30,6 +30,8 @@ impl Home {
             .env("XDG_RUNTIME_DIR", self.path())
             .env("TMPDIR", self.path())
             .env("NO_COLOR", "1")
+            // `down --all` would take away the user's clusters of kind, which no folder of a test can hide.
+            .env("GATELAB_KIND", self.path().join("no-kind"))
             .env_remove("KUBECONFIG");
         command
     }

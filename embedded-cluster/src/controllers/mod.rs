@@ -31,6 +31,7 @@ mod rollout;
 mod scheduler;
 mod selectors;
 
+pub(crate) use network::link_of;
 pub(crate) use role_aggregation::aggregate_roles;
 
 /// Carries a plan out on the kernel; called again with every changed plan, never concurrently. The error is logged

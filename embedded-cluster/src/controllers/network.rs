@@ -174,13 +174,18 @@ pub(super) fn protocol(name: Option<&str>) -> Option<Protocol> {
 
 fn links(nodes: &[Arc<Node>]) -> Vec<Link> {
     let links = nodes.iter().filter_map(|node| {
-        let annotation = |name: &str| node.metadata.annotations.as_ref().and_then(|a| a.get(name));
-        let latency = annotation(LINK_LATENCY).and_then(|text| parse_latency(text)).unwrap_or_default();
-        let loss = annotation(LINK_LOSS).and_then(|text| parse_probability(text)).unwrap_or_default();
+        let (latency, loss) = link_of(node);
         let plain = latency.is_zero() && loss == 0.0;
         (!plain).then(|| Link { node: node.metadata.name.clone().unwrap_or_default(), latency, loss })
     });
     links.collect()
+}
+
+/// Latency of a node's link, and the probability that a packet over it is lost, by its annotations.
+pub(crate) fn link_of(node: &Node) -> (Duration, f64) {
+    let annotation = |name: &str| node.metadata.annotations.as_ref().and_then(|all| all.get(name));
+    let latency = annotation(LINK_LATENCY).and_then(|text| parse_latency(text)).unwrap_or_default();
+    (latency, annotation(LINK_LOSS).and_then(|text| parse_probability(text)).unwrap_or_default())
 }
 
 /// `20ms`, `1.5s`, `500us`.

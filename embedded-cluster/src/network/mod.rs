@@ -12,6 +12,7 @@ mod netlink;
 mod netns;
 mod nftables;
 mod node;
+pub mod outgoing;
 mod policies;
 pub mod redirect;
 mod services;

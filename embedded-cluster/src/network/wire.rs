@@ -24,9 +24,9 @@ use super::netns::Netns;
 
 /// What a link holds at most in each direction; more is dropped, as by the queue of any real link. Enough for 200 ms at
 /// one Gbit/s.
-const QUEUE_LIMIT: usize = 32 << 20;
+pub(super) const QUEUE_LIMIT: usize = 32 << 20;
 /// A 64 KiB segment with its headers.
-const FRAME_LIMIT: usize = 80 << 10;
+pub(super) const FRAME_LIMIT: usize = 80 << 10;
 /// After this many frames of one end the others get their turn.
 const FRAMES_PER_TURN: usize = 64;
 const SOCKET_BUFFER: usize = 8 << 20;
@@ -257,7 +257,7 @@ fn send(mut end: &Socket, frame: &[u8]) {
 }
 
 /// A socket for all frames of one interface of the calling thread's namespace.
-fn packet_socket(interface: u32) -> io::Result<Socket> {
+pub(super) fn packet_socket(interface: u32) -> io::Result<Socket> {
     // Without a protocol it takes nothing until it is bound, so no other interface's frames get in.
     let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?;
     set_option(&socket, libc::PACKET_VNET_HDR)?;
@@ -269,6 +269,15 @@ fn packet_socket(interface: u32) -> io::Result<Socket> {
         socket.set_send_buffer_size(SOCKET_BUFFER)?;
     }
     socket.bind(&link_address(interface)?)?;
+    Ok(socket)
+}
+
+/// A socket that sends whole frames by an interface, each with this mark; it takes nothing.
+pub(super) fn sending_socket(interface: u32, mark: u32) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?;
+    set_option(&socket, libc::PACKET_VNET_HDR)?;
+    socket.set_mark(mark)?;
+    socket.bind(&address_without_protocol(interface)?)?;
     Ok(socket)
 }
 
@@ -294,9 +303,18 @@ fn set_number(socket: &Socket, level: libc::c_int, option: libc::c_int, value: l
 }
 
 fn link_address(interface: u32) -> io::Result<SockAddr> {
+    address(interface, ALL_PROTOCOLS)
+}
+
+/// Bound to it, a socket takes no frames.
+fn address_without_protocol(interface: u32) -> io::Result<SockAddr> {
+    address(interface, 0)
+}
+
+fn address(interface: u32, protocol: u16) -> io::Result<SockAddr> {
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
-        sll_protocol: ALL_PROTOCOLS.to_be(),
+        sll_protocol: protocol.to_be(),
         sll_ifindex: interface as i32,
         sll_hatype: 0,
         sll_pkttype: 0,

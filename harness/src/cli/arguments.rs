@@ -76,7 +76,23 @@ pub enum Command {
     #[command(hide = true)]
     ClusterDns(embedded_cluster::dns::DnsArgs),
     #[command(hide = true)]
+    Links(embedded_cluster::link_agent::LinksArgs),
+    #[command(hide = true)]
     Redirect(embedded_cluster::network::redirect::RedirectArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ClusterArgs {
+    /// Where clusters come from: `embedded`, `kind` for real Kubernetes in containers, or `context:NAME` for the cluster that a
+    /// context of your kubeconfig leads to
+    #[arg(long, value_name = "PROVIDER", default_value = "embedded")]
+    pub cluster: String,
+    /// With `--cluster kind`: nodes of the cluster; of several, one takes no pods. As few as the scenarios need without it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=9))]
+    pub nodes: Option<u32>,
+    /// With `--cluster context:NAME`: also when the context does not look like a lab
+    #[arg(long)]
+    pub any_context: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -88,12 +104,8 @@ pub struct RunArgs {
     /// Gateways to run them on: a name, `envoy@1.37`, or `nginx@/path/to/nginx`; may be repeated or given as a list. All without any
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub gateway: Vec<String>,
-    /// Where clusters come from: `embedded`, or `kind` for real Kubernetes in containers
-    #[arg(long, value_name = "PROVIDER", default_value = "embedded")]
-    pub cluster: String,
-    /// With `--cluster kind`: nodes of the cluster; of several, one takes no pods
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=9))]
-    pub nodes: u32,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// With `--cluster kind`: run in this cluster, which an earlier run has left
     #[arg(long, value_name = "CLUSTER", conflicts_with_all = ["nodes", "retain"])]
     pub reuse: Option<String>,
@@ -166,6 +178,8 @@ pub struct UpArgs {
     /// Name of the lab
     #[arg(long, value_name = "NAME", default_value = "lab")]
     pub name: String,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// Use production time-outs instead of the scenario's short ones
     #[arg(long)]
     pub real_time: bool,

@@ -14,6 +14,7 @@ pub enum ContainerCommand {
     Sidecar(gateways::sidecar::SidecarArgs),
     Probe(crate::probe::ProbeArgs),
     ClusterDns(embedded_cluster::dns::DnsArgs),
+    Links(embedded_cluster::link_agent::LinksArgs),
     Redirect(embedded_cluster::network::redirect::RedirectArgs),
 }
 
@@ -25,6 +26,7 @@ pub fn of(command: Command) -> Result<ContainerCommand, Box<Command>> {
         Command::Sidecar(args) => ContainerCommand::Sidecar(args),
         Command::Probe(args) => ContainerCommand::Probe(args),
         Command::ClusterDns(args) => ContainerCommand::ClusterDns(args),
+        Command::Links(args) => ContainerCommand::Links(args),
         Command::Redirect(args) => ContainerCommand::Redirect(args),
         other => return Err(Box::new(other)),
     })
@@ -57,6 +59,7 @@ async fn start(command: ContainerCommand) -> Result<ExitCode, Failure> {
         ContainerCommand::Sidecar(args) => gateways::sidecar::run(args).await.map_err(|error| failed(&error)),
         ContainerCommand::Probe(args) => done(crate::probe::run(args).await),
         ContainerCommand::ClusterDns(args) => done(embedded_cluster::dns::run(args).await),
+        ContainerCommand::Links(args) => done(embedded_cluster::link_agent::run(args).await),
         ContainerCommand::Redirect(args) => done(embedded_cluster::network::redirect::run(args).await),
     }
 }

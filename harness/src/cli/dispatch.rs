@@ -66,6 +66,7 @@ async fn command(command: Command, global: Global, screen: &Arc<Screen>) -> Resu
         | Command::Sidecar(_)
         | Command::Probe(_)
         | Command::ClusterDns(_)
+        | Command::Links(_)
         | Command::Redirect(_) => Err(Failure::usage("this command runs in containers of the lab")),
     }
 }

@@ -8,6 +8,6 @@ use crate::terminal::Screen;
 
 pub fn run(args: &LabArgs, screen: &Screen) -> Result<Exit, Failure> {
     let lab = labs::find(args.name.as_deref())?;
-    screen.data(&lab.kubeconfig.display().to_string());
+    screen.data(&lab.kubeconfig().display().to_string());
     Ok(Exit::Success)
 }

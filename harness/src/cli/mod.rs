@@ -3,6 +3,7 @@
 pub mod arguments;
 pub mod catalogue;
 pub mod check;
+pub mod clusters;
 pub mod completions;
 pub mod container;
 pub mod diff;

@@ -11,19 +11,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::arguments::{Global, RunArgs};
 use super::exit::Exit;
+<<<<<<< HEAD
 use super::failure::{Failure, nearest};
 use super::gateways::{self as gateway_command, Choice, Fetched};
 use super::{catalogue, interrupt};
+=======
+use super::failure::Failure;
+use super::{catalogue, clusters, gateways as gateway_command, interrupt};
+>>>>>>> adb54ab (Trainees get a real cluster: up, status, kubeconfig and down on kind, and clusters of existing contexts)
 use crate::events::{Control, Event, EventFileError, EventKind, Verdict};
-use crate::provider::{Embedded, Kind, KindOptions, Provider, ProviderError};
+use crate::provider::{Provider, ProviderError};
 use crate::run::session::{self, Session, SessionOutcome};
 use crate::scenario::{Plan, Scale};
 use crate::terminal::{LiveView, Screen, table};
 
-/// What `--cluster` takes.
-const PROVIDERS: [&str; 2] = ["embedded", "kind"];
-
 pub async fn run(args: &RunArgs, global: &Global, screen: &Arc<Screen>) -> Result<Exit, Failure> {
+<<<<<<< HEAD
     let provider = provider(args)?;
     let choices = if args.gateway.is_empty() && provider.name() == "kind" {
         // The others were never tried there (docs/kind.md).
@@ -31,12 +34,16 @@ pub async fn run(args: &RunArgs, global: &Global, screen: &Arc<Screen>) -> Resul
     } else {
         gateway_command::choices(&args.gateway)?
     };
+=======
+    let kinds = gateway_command::kinds(&args.gateway)?;
+>>>>>>> adb54ab (Trainees get a real cluster: up, status, kubeconfig and down on kind, and clusters of existing contexts)
     let found = catalogue::find(global)?;
     let entries = catalogue::pick(&found, &args.ids)?;
     let scale = if args.real_time { Scale::Production } else { Scale::Lab };
     let mut plans: Vec<Plan> =
         entries.iter().flat_map(|entry| choices.iter().map(|choice| entry.plan(choice.kind.name(), scale)).collect::<Vec<_>>()).collect();
     drop(found);
+    let provider = clusters::for_runs(args, &plans)?;
     let out = out_folder(args)?;
     let cancel = interrupt::token(screen, "taking the clusters away")?;
 
@@ -78,7 +85,7 @@ pub async fn run(args: &RunArgs, global: &Global, screen: &Arc<Screen>) -> Resul
 }
 
 /// What all runs share; nothing when all of them will be skipped.
-async fn prepare(
+pub async fn prepare(
     provider: &dyn Provider,
     plans: &[Plan],
     builds: &[GatewayBuild],
@@ -103,7 +110,7 @@ async fn prepare(
 }
 
 /// Takes away what runs shared, or says what is left.
-async fn end(provider: &dyn Provider, screen: &Screen) {
+pub async fn end(provider: &dyn Provider, screen: &Screen) {
     match provider.end().await {
         Ok(None) => {}
         Ok(Some(left)) => screen.note(&left),
@@ -119,6 +126,7 @@ fn unprovided(error: &ProviderError) -> Failure {
     error.hints.iter().fold(failure, |failure, hint| failure.hint(hint.clone()))
 }
 
+<<<<<<< HEAD
 pub fn provider(args: &RunArgs) -> Result<Arc<dyn Provider>, Failure> {
     let of_kind = [("--nodes", args.nodes != 1), ("--reuse", args.reuse.is_some()), ("--retain", args.retain)];
     if let Some((option, _)) = of_kind.iter().find(|(_, given)| *given && args.cluster != "kind") {
@@ -158,6 +166,8 @@ fn uses_sidecar(plan: &Plan, kind: GatewayKind) -> bool {
     objects.into_iter().any(|object| object.to_string().contains(&image))
 }
 
+=======
+>>>>>>> adb54ab (Trainees get a real cluster: up, status, kubeconfig and down on kind, and clusters of existing contexts)
 /// Gateways that are run, and those that an application uses as a sidecar.
 pub fn needed(plans: &[Plan], choices: &[Choice]) -> Vec<Choice> {
     let mut needed = choices.to_vec();
@@ -232,10 +242,7 @@ fn exit(events: &[Event]) -> Exit {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::cli::arguments::{Cli, Command};
     use crate::events::{EventKind, RunId};
 
     fn finished(verdict: Verdict) -> Event {
@@ -252,22 +259,5 @@ mod tests {
         assert_eq!(exit(&[void(), finished(Verdict::Unexpected), finished(Verdict::Proven)]), Exit::Unexpected);
         assert_eq!(exit(&[skipped()]), Exit::Skipped);
         assert_eq!(exit(&[]), Exit::Skipped);
-    }
-
-    #[test]
-    fn an_unknown_provider_is_a_mistake_of_the_caller() {
-        let args = |line: &[&str]| {
-            let cli = Cli::parse_from([&["gatelab", "run"], line].concat());
-            let Command::Run(args) = cli.command else { panic!("{line:?}") };
-            args
-        };
-        let Err(failure) = provider(&args(&["--cluster", "embeded"])) else { panic!("there is no such provider") };
-        assert_eq!((failure.exit, failure.hints), (Exit::Usage, vec!["did you mean `embedded`?".to_owned()]));
-        assert_eq!(
-            provider(&args(&["--cluster", "kind", "--nodes", "3"])).map(|provider| provider.name().to_owned()).ok(),
-            Some("kind".into())
-        );
-        let Err(failure) = provider(&args(&["--nodes", "3"])) else { panic!("the embedded cluster takes no number of nodes") };
-        assert!(failure.message.contains("--cluster kind"), "{}", failure.message);
     }
 }

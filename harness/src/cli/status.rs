@@ -11,12 +11,12 @@ use tokio::sync::mpsc;
 use super::arguments::{Global, StatusArgs};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::labs::{self, LabNote};
+use super::labs::{self, LabNote, OuterPlace};
 use super::{catalogue, gateways as gateway_command, interrupt, up};
 use crate::events::RunId;
 use crate::hop::first_failing;
 use crate::probe::{Micros, Outcome, Record, Schedule};
-use crate::provider::Embedded;
+use crate::provider::{Attached, ClusterHandle, ClusterSetting, Embedded, Kind, KindOptions, Provider};
 use crate::run::lab::Lab;
 use crate::run::phase::Stage;
 use crate::run::{Emitter, probing};
@@ -50,17 +50,17 @@ struct ProbeStatus {
 
 pub async fn run(args: &StatusArgs, global: &Global, screen: &Arc<Screen>) -> Result<Exit, Failure> {
     let record = labs::find(args.name.as_deref())?;
-    let note = labs::read_note(&record.name).ok_or_else(|| {
-        Failure::environment(format!("what lab `{}` was made for is not known", record.name))
+    let note = record.note().ok_or_else(|| {
+        Failure::environment(format!("what lab `{}` was made for is not known", record.name()))
             .hint("labs made by `gatelab up` have a status")
     })?;
     let plan = plan(&note, global)?;
     let cancel = interrupt::token(screen, "the lab stays up")?;
-    let handle = Embedded::attach(&record.state_dir).map_err(|error| Failure::from_error(Exit::Environment, &error))?;
-    let lab = Lab::attach(&Embedded, handle, [plan.namespace.clone()].into()).await.map_err(|error| up::failure(&error))?;
+    let (setting, handle) = attach(&record)?;
+    let lab = Lab::attach(setting, handle, &plan).await.map_err(|error| up::failure(&error))?;
     loop {
         let status = tokio::select! {
-            status = look(&record.name, &lab, &plan) => status?,
+            status = look(record.name(), &lab, &plan) => status?,
             () = cancel.cancelled() => return Err(Failure::new(Exit::Interrupted, "interrupted")),
         };
         if args.json {
@@ -75,6 +75,24 @@ pub async fn run(args: &StatusArgs, global: &Global, screen: &Arc<Screen>) -> Re
             () = tokio::time::sleep(AGAIN_AFTER) => {}
             // Being interrupted is how watching ends.
             () = cancel.cancelled() => return Ok(Exit::Success),
+        }
+    }
+}
+
+/// The cluster, which stays as it is.
+fn attach(lab: &labs::Lab) -> Result<(ClusterSetting, Box<dyn ClusterHandle>), Failure> {
+    match lab {
+        labs::Lab::Embedded(record) => {
+            let handle = Embedded::attach(&record.state_dir).map_err(|error| Failure::from_error(Exit::Environment, &error))?;
+            Ok((Embedded.setting(), handle))
+        }
+        labs::Lab::Outer(outer) => {
+            let mark = match &outer.place {
+                OuterPlace::Kind { .. } => None,
+                OuterPlace::Context { mark } => Some(mark.clone()),
+            };
+            let setting = Kind::new(KindOptions::default()).setting();
+            Ok((setting, Box::new(Attached { kubeconfig: outer.kubeconfig.clone(), mark })))
         }
     }
 }

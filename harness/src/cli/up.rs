@@ -5,12 +5,14 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::arguments::{Global, LabPhase, UpArgs};
+use super::clusters::{self, Choice};
 use super::exit::Exit;
 use super::failure::Failure;
-use super::labs::{self, LabNote};
+use super::labs::{self, LabNote, OuterLab, OuterPlace};
 use super::{catalogue, gateways as gateway_command, interrupt, run};
 use crate::events::{Event, EventKind, RunId};
-use crate::provider::{Embedded, Lifetime};
+use crate::provider::context::tenancy;
+use crate::provider::{Lifetime, Provider, kind};
 use crate::run::lab::{Lab, LabRequest};
 use crate::run::phase::Stage;
 use crate::run::{Emitter, RunError};
@@ -31,16 +33,40 @@ pub async fn run(args: &UpArgs, global: &Global, screen: &Arc<Screen>) -> Result
     if let Some(reason) = &plan.skip {
         return Err(Failure::usage(format!("{} cannot be brought up with {kind}: {reason}", args.id)));
     }
+    let note = LabNote { scenario: args.id.clone(), gateway: args.gateway.clone(), phase: args.phase, real_time: args.real_time };
+    let outer = outer(args, &note)?;
+    let cluster = outer.as_ref().map(|lab| match &lab.place {
+        OuterPlace::Kind { cluster } => cluster.clone(),
+        OuterPlace::Context { mark } => mark.clone(),
+    });
+    let provider = clusters::for_lab(&args.cluster, cluster, &plan)?;
+    if let Some(reason) = provider.setting().lacks(&plan.needs) {
+        return Err(Failure::usage(format!("{} cannot be brought up there: {reason}", args.id)));
+    }
+    labs::must_be_free(&args.name)?;
     let cancel = interrupt::token(screen, "taking the cluster away")?;
     let mut view = LiveView::new(Arc::clone(screen));
+<<<<<<< HEAD
     let needed = run::needed(std::slice::from_ref(&plan), &[choice]);
     let builds = gateway_command::fetch(&needed, &cancel, |event| view.handle(event)).await?.all()?;
+=======
+    let needed = run::needed(std::slice::from_ref(&plan), &[kind]);
+    let builds = gateway_command::fetch(&needed, &cancel, |event| view.handle(event)).await?;
+    if let Some(lab) = &outer {
+        labs::write_outer(lab).map_err(|error| Failure::new(Exit::Output, format!("cannot keep a record of the lab: {error}")))?;
+    }
+    if let Err(failure) = run::prepare(&*provider, std::slice::from_ref(&plan), &builds, &cancel, &mut view).await {
+        view.clear();
+        take_away(&args.name, &*provider, screen).await;
+        return Err(failure);
+    }
+>>>>>>> adb54ab (Trainees get a real cluster: up, status, kubeconfig and down on kind, and clusters of existing contexts)
 
     let (sender, mut events) = mpsc::unbounded_channel::<Event>();
     let id = RunId { scenario: args.name.clone(), gateway: kind.name().to_owned(), repeat: 1 };
     let emit = Emitter::new(id.clone(), sender);
     let request = LabRequest {
-        provider: &Embedded,
+        provider: &*provider,
         name: args.name.clone(),
         plan: &plan,
         gateway: &builds[0],
@@ -56,7 +82,7 @@ pub async fn run(args: &UpArgs, global: &Global, screen: &Arc<Screen>) -> Result
                 title: plan.title.clone(),
                 level: plan.level.clone(),
                 tags: plan.tags.clone(),
-                provider: "embedded".into(),
+                provider: provider.name().to_owned(),
                 gateway_version: builds[0].version.clone(),
                 control: crate::events::Control::Full,
                 real_time: args.real_time,
@@ -73,17 +99,18 @@ pub async fn run(args: &UpArgs, global: &Global, screen: &Arc<Screen>) -> Result
         match result {
             Some(Ok(up)) => up,
             Some(Err(error)) => {
-                take_away(&args.name).await;
+                take_away(&args.name, &*provider, screen).await;
                 return Err(failure(&error));
             }
             None => {
-                take_away(&args.name).await;
+                take_away(&args.name, &*provider, screen).await;
                 return Err(Failure::new(Exit::Interrupted, "interrupted; the cluster was taken away"));
             }
         }
     };
-    let note = LabNote { scenario: args.id.clone(), gateway: args.gateway.clone(), phase: args.phase, real_time: args.real_time };
-    if let Err(error) = labs::write_note(&args.name, &note) {
+    if outer.is_none()
+        && let Err(error) = labs::write_note(&args.name, &note)
+    {
         screen.warning(&format!("`gatelab status` will not know what to send: {error}"));
     }
     tell(args, &plan, &lab, answered, screen);
@@ -122,7 +149,29 @@ fn tell(args: &UpArgs, plan: &Plan, lab: &Lab, answered: bool, screen: &Screen) 
     screen.hint(&format!("`gatelab status {}` sends the probes, `gatelab down {}` takes the lab away", args.name, args.name));
 }
 
-async fn take_away(name: &str) {
+/// Of a lab in a cluster that is no process of this machine: where it will be.
+fn outer(args: &UpArgs, note: &LabNote) -> Result<Option<OuterLab>, Failure> {
+    let lab = |place, kubeconfig| Some(OuterLab { name: args.name.clone(), place, kubeconfig, note: note.clone() });
+    let around = kind::provider::surroundings().map_err(|error| Failure::from_error(Exit::Environment, &error))?;
+    Ok(match Choice::of(&args.cluster.cluster)? {
+        Choice::Embedded => None,
+        Choice::Context(_) => {
+            let mark = tenancy::mark_of_lab(&args.name);
+            let kubeconfig = tenancy::folder(&around.cache, &mark).join("kubeconfig");
+            lab(OuterPlace::Context { mark }, kubeconfig)
+        }
+        Choice::Kind => {
+            let cluster = kind::cluster::name_of_lab(&args.name);
+            let kubeconfig = kind::cluster::kubeconfig_of(&around.cache, &cluster);
+            lab(OuterPlace::Kind { cluster }, kubeconfig)
+        }
+    })
+}
+
+/// What there is of a lab that did not come up.
+async fn take_away(name: &str, provider: &dyn Provider, screen: &Screen) {
+    run::end(provider, screen).await;
+    labs::remove_outer(name);
     if let Ok(cluster) = embedded_cluster::cluster::Cluster::attach(&embedded_cluster::cluster::default_state_dir(name)) {
         let _ = cluster.stop().await;
     }

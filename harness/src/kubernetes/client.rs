@@ -10,6 +10,8 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::discovery::{Scope, oneshot};
 use kube::{Api, Client, Config};
 
+/// Label of what a lab has put into a cluster that is not its own.
+pub const MARK: &str = "gatelab.dev/lab";
 /// Bound of one request that is no watch, log or exec: a cluster that takes longer is as good as gone.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -66,6 +68,7 @@ pub(super) struct Kind {
 pub struct Kubernetes {
     client: Client,
     kinds: Mutex<HashMap<(String, String), Kind>>,
+    mark: Option<String>,
 }
 
 impl Kubernetes {
@@ -80,7 +83,18 @@ impl Kubernetes {
         config.read_timeout = None;
         config.write_timeout = None;
         let client = Client::try_from(config).map_err(|error| unusable(error.to_string()))?;
-        Ok(Kubernetes { client, kinds: Mutex::new(HashMap::new()) })
+        Ok(Kubernetes { client, kinds: Mutex::new(HashMap::new()), mark: None })
+    }
+
+    /// Gives every namespace and every object without one that is applied from now on the label [`MARK`] with this value.
+    #[must_use]
+    pub fn marking(mut self, mark: Option<String>) -> Self {
+        self.mark = mark;
+        self
+    }
+
+    pub(super) fn mark(&self) -> Option<&str> {
+        self.mark.as_deref()
     }
 
     pub fn client(&self) -> &Client {

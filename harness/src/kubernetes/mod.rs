@@ -10,6 +10,6 @@ pub mod logs;
 pub mod objects;
 pub mod rollout;
 
-pub use client::{Kubernetes, KubernetesError};
+pub use client::{Kubernetes, KubernetesError, MARK};
 pub use exec::{ExecOutput, ExecTarget, Running};
 pub use objects::ObjectRef;

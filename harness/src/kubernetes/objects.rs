@@ -5,7 +5,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PropagationPolicy}
 use kube::core::DynamicObject;
 use serde_json::Value;
 
-use super::client::{Kubernetes, KubernetesError};
+use super::client::{Kubernetes, KubernetesError, MARK};
 
 /// Field manager of everything the lab applies.
 const FIELD_MANAGER: &str = "gatelab";
@@ -65,7 +65,11 @@ impl Kubernetes {
         let kind = self.kind(&object.to_string(), &object.api_version, &object.kind).await?;
         let api = self.api(&kind, object.namespace.as_deref());
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        let applied = self.bounded(format!("applying {object}"), api.patch(&object.name, &params, &Patch::Apply(manifest))).await?;
+        let mut manifest = manifest.clone();
+        if let Some(mark) = self.mark().filter(|_| !kind.namespaced) {
+            manifest["metadata"]["labels"][MARK] = mark.into();
+        }
+        let applied = self.bounded(format!("applying {object}"), api.patch(&object.name, &params, &Patch::Apply(&manifest))).await?;
         Ok(to_value(&applied))
     }
 

@@ -1,10 +1,11 @@
 //! What a provider does.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use gateways::GatewayBuild;
+use gateways::{GatewayBuild, NodePorts};
 
 use crate::scenario::model::Need;
 
@@ -67,6 +68,14 @@ pub struct ProviderError {
     pub hints: Vec<String>,
 }
 
+/// Where this machine reaches the gateway of a cluster: addresses on loopback, and the node ports that they lead to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPorts {
+    pub node_ports: NodePorts,
+    pub http: SocketAddr,
+    pub https: SocketAddr,
+}
+
 /// A cluster that runs. Dropping the handle of an attached cluster takes it away.
 #[async_trait]
 pub trait ClusterHandle: Send + Sync {
@@ -74,6 +83,16 @@ pub trait ClusterHandle: Send + Sync {
 
     /// Context in the kubeconfig; `None`: its current one.
     fn context(&self) -> Option<&str> {
+        None
+    }
+
+    /// Ports of this machine that the cluster was made with; `None`: the cluster says on the gateway's Service where it is reached.
+    fn host_ports(&self) -> Option<&HostPorts> {
+        None
+    }
+
+    /// Value of the label that everything the lab puts beside namespaces of its own gets; `None` where the whole cluster is the lab's.
+    fn mark(&self) -> Option<&str> {
         None
     }
 

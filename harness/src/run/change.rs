@@ -88,7 +88,7 @@ async fn set_link(
         annotations.insert(LATENCY_ANNOTATION.into(), format_duration(latency).into());
     }
     if let Some(loss) = loss {
-        annotations.insert(LOSS_ANNOTATION.into(), loss.to_string().into());
+        annotations.insert(LOSS_ANNOTATION.into(), format!("{loss}%").into());
     }
     let object = ObjectRef { api_version: "v1".into(), kind: "Node".into(), namespace: None, name: node.to_owned() };
     let told = annotations.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect::<Vec<_>>().join(" ");

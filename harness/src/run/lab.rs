@@ -13,7 +13,7 @@ use super::single::RunError;
 use super::{change, settle};
 use crate::events::EventKind;
 use crate::kubernetes::{Kubernetes, KubernetesError};
-use crate::provider::{ClusterHandle, ClusterRequest, ClusterSetting, LabImage, Lifetime, Provider};
+use crate::provider::{ClusterHandle, ClusterRequest, ClusterSetting, HostPorts, LabImage, Lifetime, Provider};
 use crate::scenario::Plan;
 use crate::scenario::plan::{PlannedChange, PlannedSettle};
 use crate::signature::Phase;
@@ -24,6 +24,8 @@ const CLUSTER_WITHIN: Duration = Duration::from_secs(60);
 const LIST_WITHIN: Duration = Duration::from_secs(30);
 /// Service of the gateway; its ports are called `http` and `https`.
 pub const GATEWAY_SERVICE: &str = "gateway";
+/// Annotation of the Service: where this machine reaches it.
+const HOST_ADDRESS: &str = "gatelab.dev/host-address";
 
 /// What a lab is made of.
 pub struct LabRequest<'a> {
@@ -61,12 +63,14 @@ impl Lab {
             within: CLUSTER_WITHIN,
         };
         let handle = request.provider.create(&cluster).await?;
-        let kubernetes = Kubernetes::connect(handle.kubeconfig(), handle.context()).await?;
-        let (mirror, version) = tokio::try_join!(Mirror::start(&kubernetes, LIST_WITHIN), kubernetes.version())?;
+        let kubernetes = connect(&*handle).await?;
+        let namespaces = namespaces(request.plan);
+        let (mirror, version) =
+            tokio::try_join!(Mirror::start(&kubernetes, LIST_WITHIN, seen(&*handle, &namespaces)), kubernetes.version())?;
         let nodes = node_names(&mirror);
         emit.tell(EventKind::ClusterUp { took_ms: millis(begun.elapsed()), nodes: nodes.clone(), kubernetes: version });
 
-        let lab = Lab { kubernetes, mirror, setting: request.provider.setting(), namespaces: namespaces(request.plan), handle };
+        let lab = Lab { kubernetes, mirror, setting: request.provider.setting(), namespaces, handle };
         emit.step("installing gateway, application and client");
         let takers = taking_pods(&lab.mirror);
         lab.install(request, takers.first().filter(|_| takers.len() > 1)).await?;
@@ -74,10 +78,11 @@ impl Lab {
     }
 
     /// An existing cluster that a lab was made in.
-    pub async fn attach(provider: &dyn Provider, handle: Box<dyn ClusterHandle>, namespaces: BTreeSet<String>) -> Result<Self, RunError> {
-        let kubernetes = Kubernetes::connect(handle.kubeconfig(), handle.context()).await?;
-        let mirror = Mirror::start(&kubernetes, LIST_WITHIN).await?;
-        Ok(Lab { kubernetes, mirror, setting: provider.setting(), namespaces, handle })
+    pub async fn attach(setting: ClusterSetting, handle: Box<dyn ClusterHandle>, plan: &Plan) -> Result<Self, RunError> {
+        let kubernetes = connect(&*handle).await?;
+        let namespaces = namespaces(plan);
+        let mirror = Mirror::start(&kubernetes, LIST_WITHIN, seen(&*handle, &namespaces)).await?;
+        Ok(Lab { kubernetes, mirror, setting, namespaces, handle })
     }
 
     async fn install(&self, request: &LabRequest<'_>, gateway_node: Option<&String>) -> Result<(), RunError> {
@@ -91,6 +96,12 @@ impl Lab {
             settings: Value::Object(plan.settings.clone()).to_string(),
             replicas: 1,
             node_selector: node_selector.clone(),
+<<<<<<< HEAD
+=======
+            rbac: request.provider.name() != "embedded",
+            node_ports: self.handle.host_ports().map(|ports| ports.node_ports),
+            service_annotations: self.handle.host_ports().map(host_address).into_iter().collect(),
+>>>>>>> adb54ab (Trainees get a real cluster: up, status, kubeconfig and down on kind, and clusters of existing contexts)
         };
         let mut manifests = gateways::manifests(request.gateway.kind, &install);
         manifests.extend(client_manifests(&node_selector));
@@ -146,7 +157,7 @@ impl Lab {
     pub fn host_address(&self, port: &str) -> Option<String> {
         let snapshot = self.mirror.snapshot();
         let service = snapshot.get("Service", GATEWAY_NAMESPACE, GATEWAY_SERVICE)?;
-        let annotation = service["metadata"]["annotations"]["gatelab.dev/host-address"].as_str()?;
+        let annotation = service["metadata"]["annotations"][HOST_ADDRESS].as_str()?;
         annotation
             .split(',')
             .filter_map(|entry| entry.split_once('='))
@@ -173,6 +184,22 @@ impl Lab {
     pub fn detach(self) {
         drop(self);
     }
+}
+
+async fn connect(handle: &dyn ClusterHandle) -> Result<Kubernetes, KubernetesError> {
+    let kubernetes = Kubernetes::connect(handle.kubeconfig(), handle.context()).await?;
+    Ok(kubernetes.marking(handle.mark().map(str::to_owned)))
+}
+
+/// Namespaces that are looked at: all, unless others than the lab work in the cluster.
+fn seen(handle: &dyn ClusterHandle, application: &BTreeSet<String>) -> Option<BTreeSet<String>> {
+    let own = [GATEWAY_NAMESPACE, CLIENT_NAMESPACE].map(str::to_owned);
+    handle.mark().map(|_| application.iter().cloned().chain(own).collect())
+}
+
+/// As the embedded cluster writes it by itself.
+fn host_address(ports: &HostPorts) -> (String, String) {
+    (HOST_ADDRESS.to_owned(), format!("http={},https={}", ports.http, ports.https))
 }
 
 /// What a gateway is: for annotations and messages.
@@ -212,7 +239,7 @@ fn images(request: &LabRequest<'_>) -> Vec<LabImage> {
 }
 
 /// Every namespace that the application uses.
-fn namespaces(plan: &Plan) -> BTreeSet<String> {
+pub fn namespaces(plan: &Plan) -> BTreeSet<String> {
     let changes = [&plan.setup, &plan.fault, &plan.fix];
     let manifests = plan.app.iter().chain(changes.into_iter().flat_map(|change| &change.apply));
     manifests

@@ -1,7 +1,7 @@
 //! The cluster's objects as they are right now, kept by watches: what waiting waits on, what evidence is taken from, and the
 //! record of what happened to pods and endpoints meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -82,7 +82,9 @@ pub struct Mirror {
 
 impl Mirror {
     /// Starts the watches and waits until each has listed its kind.
-    pub async fn start(kubernetes: &Kubernetes, within: Duration) -> Result<Self, KubernetesError> {
+    /// `namespaces`: those that are looked at, beside objects without any; `None` for all.
+    pub async fn start(kubernetes: &Kubernetes, within: Duration, namespaces: Option<BTreeSet<String>>) -> Result<Self, KubernetesError> {
+        let namespaces = Arc::new(namespaces);
         let state = Arc::new(Mutex::new(State::default()));
         let (notify, changed) = watch::channel(0);
         let notify = Arc::new(notify);
@@ -91,7 +93,7 @@ impl Mirror {
             let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
             let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
             let api: Api<DynamicObject> = Api::all_with(kubernetes.client().clone(), &resource);
-            watches.spawn(follow(api, api_version, kind, Arc::clone(&state), Arc::clone(&notify)));
+            watches.spawn(follow(api, (api_version, kind), Arc::clone(&namespaces), Arc::clone(&state), Arc::clone(&notify)));
         }
         let mirror = Mirror { state, changed, _watches: watches };
         mirror
@@ -156,11 +158,15 @@ impl Mirror {
 
 async fn follow(
     api: Api<DynamicObject>,
-    api_version: &'static str,
-    kind: &'static str,
+    (api_version, kind): (&'static str, &'static str),
+    namespaces: Arc<Option<BTreeSet<String>>>,
     state: Arc<Mutex<State>>,
     notify: Arc<watch::Sender<u64>>,
 ) {
+    let elsewhere = |object: &DynamicObject| match (&*namespaces, &object.metadata.namespace) {
+        (Some(namespaces), Some(namespace)) => !namespaces.contains(namespace),
+        _ => false,
+    };
     let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()));
     let mut listed: BTreeMap<Key, Arc<Value>> = BTreeMap::new();
     let mut synced = false;
@@ -168,6 +174,11 @@ async fn follow(
         {
             let mut state = state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             match event {
+                Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object) | watcher::Event::Delete(object))
+                    if elsewhere(&object) =>
+                {
+                    continue;
+                }
                 Ok(watcher::Event::Init) => listed.clear(),
                 Ok(watcher::Event::InitApply(object)) => {
                     let object = typed(&object, api_version, kind);

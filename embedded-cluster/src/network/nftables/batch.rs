@@ -11,6 +11,9 @@ const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 const NFNL_MSG_BATCH_END: u16 = 17;
 const NFPROTO_IPV4: u8 = 2;
+const NFPROTO_NETDEV: u8 = 5;
+/// Number of the hook within its family.
+const NF_NETDEV_EGRESS: u32 = 1;
 const NFT_MSG_NEWTABLE: u16 = 0;
 const NFT_MSG_DELTABLE: u16 = 2;
 const NFT_MSG_NEWCHAIN: u16 = 3;
@@ -39,16 +42,42 @@ const COMMENT_LIMIT: usize = 200;
 /// Messages that belong together, since an anonymous set must be used in the transaction that makes it.
 type Group = Vec<Message>;
 
+/// A chain that sees what leaves by a device.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::network) struct DeviceChain<'a> {
+    pub(in crate::network) name: &'a str,
+    pub(in crate::network) device: &'a str,
+}
+
 #[derive(Debug)]
 pub(in crate::network) struct Batch {
     table: String,
+    family: u8,
     groups: Vec<Group>,
     next_set: u32,
 }
 
 impl Batch {
     pub(super) fn new(table: &str) -> Self {
-        Self { table: table.to_owned(), groups: Vec::new(), next_set: 1 }
+        Self { table: table.to_owned(), family: NFPROTO_IPV4, groups: Vec::new(), next_set: 1 }
+    }
+
+    /// A table of the family `netdev` with this one chain, whatever was there of that name; without rules there is no table.
+    pub(in crate::network) fn replacing_device_table(table: &str, chain: &DeviceChain<'_>, rules: &[Rule]) -> Self {
+        let mut batch = Self { table: table.to_owned(), family: NFPROTO_NETDEV, groups: Vec::new(), next_set: 1 };
+        batch.add_table();
+        batch.delete_table();
+        if rules.is_empty() {
+            return batch;
+        }
+        batch.add_table();
+        let hook = Attributes::new().u32_be(1, NF_NETDEV_EGRESS).bytes(2, &0i32.to_be_bytes()).string(3, chain.device);
+        let attributes = Attributes::new().string(1, table).string(3, chain.name).nested(4, hook).string(7, "filter");
+        batch.push(format!("add chain {} at what leaves by {}", chain.name, chain.device), NFT_MSG_NEWCHAIN, CREATE, &attributes);
+        for rule in rules {
+            batch.add_rule(chain.name, rule);
+        }
+        batch
     }
 
     /// What each message is for, in order.
@@ -213,7 +242,7 @@ impl Batch {
     }
 
     fn message(&self, purpose: String, kind: u16, flags: u16, attributes: &Attributes) -> Message {
-        Message::new(purpose, NFNL_SUBSYS_NFTABLES << 8 | kind, flags, &family_header(NFPROTO_IPV4, 0), attributes)
+        Message::new(purpose, NFNL_SUBSYS_NFTABLES << 8 | kind, flags, &family_header(self.family, 0), attributes)
     }
 
     fn push(&mut self, purpose: String, kind: u16, flags: u16, attributes: &Attributes) {

@@ -57,6 +57,7 @@ pub(in crate::network) enum Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(in crate::network) enum Meta {
+    EtherType = 1,
     Mark = 3,
     /// Index of the interface the packet came in by.
     InputInterface = 4,
@@ -161,6 +162,10 @@ pub(in crate::network) enum Expression {
     Redirect {
         port: Register,
     },
+    /// Hands the frame to the device whose index is in the register; in tables of a device only.
+    Forward {
+        device: Register,
+    },
     /// Answers with an ICMP port unreachable.
     RejectPortUnreachable,
     /// Adds the key to a named set, or renews its time there.
@@ -251,6 +256,7 @@ impl Expression {
                 list.u32_be(1, NFT_NAT_SNAT).u32_be(2, NFPROTO_IPV4).u32_be(3, address.number()).u32_be(7, NF_NAT_RANGE_PROTO_RANDOM_FULLY),
             ),
             Self::Redirect { port } => ("redir", list.u32_be(1, port.number())),
+            Self::Forward { device } => ("fwd", list.u32_be(1, device.number())),
             Self::RejectPortUnreachable => ("reject", list.u32_be(1, NFT_REJECT_ICMP_UNREACH).bytes(2, &[ICMP_PORT_UNREACHABLE])),
             Self::Remember { key, set, timeout } => (
                 "dynset",

@@ -99,6 +99,22 @@ pub(in crate::network) fn socket_mark(mark: u32) -> Vec<Expression> {
     equals(Meta::Mark, mark)
 }
 
+/// The packet was not sent with this mark.
+pub(in crate::network) fn not_marked(mark: u32) -> Vec<Expression> {
+    vec![
+        Expression::Meta { key: Meta::Mark, into: SCRATCH },
+        Expression::Compare { register: SCRATCH, comparison: Comparison::NotEqual, value: mark.to_ne_bytes().to_vec() },
+    ]
+}
+
+/// What the frame carries; for tables that see every frame of a device.
+pub(in crate::network) fn ether_type(number: u16) -> Vec<Expression> {
+    vec![
+        Expression::Meta { key: Meta::EtherType, into: SCRATCH },
+        Expression::Compare { register: SCRATCH, comparison: Comparison::Equal, value: number.to_be_bytes().to_vec() },
+    ]
+}
+
 /// The sending process's group.
 pub(in crate::network) fn socket_group(gid: u32) -> Vec<Expression> {
     equals(Meta::SocketGroup, gid)

@@ -8,9 +8,10 @@ mod expression;
 mod matching;
 mod ruleset;
 
+pub(super) use batch::{Batch, DeviceChain};
 pub(super) use expression::{Comparison, Expression, Meta, Register, Set, Verdict};
 pub(super) use matching::{
-    connection_was_redirected, destination, destination_in, destination_port, interface, new_connection, not_destination_in, not_source_in,
-    original_destination, protocol, replies, service_key, socket_group, socket_mark, source, source_in,
+    connection_was_redirected, destination, destination_in, destination_port, ether_type, interface, new_connection, not_destination_in,
+    not_marked, not_source_in, original_destination, protocol, replies, service_key, socket_group, socket_mark, source, source_in,
 };
 pub(super) use ruleset::{BaseChain, ChainKind, Hook, NamedSet, Rule, Ruleset, SetContent, replace, update};

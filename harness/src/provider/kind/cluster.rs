@@ -1,18 +1,26 @@
 //! Making and removing one cluster. Its name says whose it is: `gatelab-<process>-<random>`. Its kubeconfig is a file of its own:
 //! kind would otherwise write to the user's.
 
-use std::fs;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use gateways::NodePorts;
 
 use super::cluster_file::cluster_file;
 use super::error::KindError;
 use super::tools::{Surroundings, Tools};
+use crate::provider::interface::HostPorts;
 
 /// Names of all clusters of labs begin like this.
 pub const PREFIX: &str = "gatelab-";
 /// Bound of removing one cluster.
 const DELETE_WITHIN: Duration = Duration::from_secs(120);
+/// As in the files of `kind-config/`.
+const NODE_PORTS: NodePorts = NodePorts { http: 30080, https: 30443 };
 /// kind's own label of node containers; docs: `kind get clusters` goes by it.
 const ENGINE_LABEL: &str = "io.x-k8s.kind.cluster";
 
@@ -31,7 +39,9 @@ impl Cluster {
     /// When the folder cannot be made.
     pub fn claim(tools: &Tools, cache: &Path, name: &str) -> Result<Self, KindError> {
         let folder = clusters(cache).join(name);
-        fs::create_dir_all(&folder).map_err(|source| KindError::File { what: "a folder for the cluster", path: folder.clone(), source })?;
+        // Its kubeconfig opens the cluster to whoever reads it.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.map_err(|source| KindError::File { what: "a folder for the cluster", path: folder.clone(), source })?;
         Ok(Cluster { name: name.to_owned(), folder, tools: tools.clone() })
     }
 
@@ -89,7 +99,20 @@ impl Cluster {
     pub async fn adopt(&self) -> Result<(), KindError> {
         let text = self.tools.ask_kind(&["get", "kubeconfig", "--name", &self.name]).await?.checked("asking for the kubeconfig")?;
         let path = self.kubeconfig();
-        fs::write(&path, text).map_err(|source| KindError::File { what: "the cluster's kubeconfig", path, source })
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(|source| KindError::File { what: "the cluster's kubeconfig", path, source })
+    }
+
+    /// Where this machine reaches the node ports that `kind-config/` maps; `None` for a cluster made without them.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn host_ports(&self) -> Result<Option<HostPorts>, KindError> {
+        let node = format!("{}-control-plane", self.name);
+        let said = self.tools.ask_engine(&["port", &node]).await?;
+        // Both engines fail for a container that publishes nothing.
+        Ok(said.success.then(|| host_ports(&said.output)).flatten())
     }
 
     /// Puts the images of an archive into every node.
@@ -97,9 +120,7 @@ impl Cluster {
     /// # Errors
     /// When kind or a node refuses them.
     pub async fn load(&self, archive: &Path, within: Duration) -> Result<(), KindError> {
-        let archive = archive.display().to_string();
-        let said = self.tools.have_kind(&["load", "image-archive", &archive, "--name", &self.name], within, |_| ()).await?;
-        said.checked("loading images").map(drop)
+        load(&self.tools, &self.name, archive, within).await
     }
 
     /// Takes it away, half made or whole; returns when no container of it is left.
@@ -126,6 +147,22 @@ impl Cluster {
     }
 }
 
+/// Reads what `podman port` and `docker port` print: `30080/tcp -> 127.0.0.1:43121`.
+fn host_ports(text: &str) -> Option<HostPorts> {
+    let address = |port: u16| {
+        text.lines().find_map(|line| {
+            let (inside, outside) = line.split_once(" -> ")?;
+            (inside.trim() == format!("{port}/tcp")).then(|| outside.trim().parse::<SocketAddr>().ok())?
+        })
+    };
+    Some(HostPorts { node_ports: NODE_PORTS, http: address(NODE_PORTS.http)?, https: address(NODE_PORTS.https)? })
+}
+
+/// The cluster of a lab that `gatelab up` makes.
+pub fn name_of_lab(lab: &str) -> String {
+    format!("{PREFIX}lab-{lab}")
+}
+
 /// A name that no other lab has.
 pub fn new_name() -> String {
     format!("{PREFIX}{}-{:04x}", std::process::id(), rand::random::<u16>())
@@ -136,8 +173,43 @@ pub fn new_name() -> String {
 /// # Errors
 /// When kind cannot tell.
 pub async fn running(tools: &Tools) -> Result<Vec<String>, KindError> {
+    Ok(all(tools).await?.into_iter().filter(|name| name.starts_with(PREFIX)).collect())
+}
+
+/// All clusters of kind, labs or not.
+///
+/// # Errors
+/// When kind cannot tell.
+pub async fn all(tools: &Tools) -> Result<Vec<String>, KindError> {
     let list = tools.ask_kind(&["get", "clusters"]).await?.checked("listing clusters")?;
-    Ok(list.lines().map(str::trim).filter(|name| name.starts_with(PREFIX)).map(str::to_owned).collect())
+    Ok(list.lines().map(|line| line.trim().to_owned()).collect())
+}
+
+/// Puts the images of an archive into every node of a cluster.
+///
+/// # Errors
+/// When kind or a node refuses them.
+pub async fn load(tools: &Tools, name: &str, archive: &Path, within: Duration) -> Result<(), KindError> {
+    let archive = archive.display().to_string();
+    let said = tools.have_kind(&["load", "image-archive", &archive, "--name", name], within, |_| ()).await?;
+    if said.success {
+        return Ok(());
+    }
+    Err(KindError::of_load(&said.status, &format!("{}\n{}", said.output, said.errors)))
+}
+
+/// Takes one cluster away, half made or whole.
+///
+/// # Errors
+/// When kind or the engine is missing, or a container stays.
+pub async fn remove(around: &Surroundings, name: &str) -> Result<(), KindError> {
+    let tools = Tools::find(around).await?;
+    Cluster::claim(&tools, &around.cache, name)?.delete().await
+}
+
+/// Where the kubeconfig of a cluster is kept.
+pub fn kubeconfig_of(cache: &Path, name: &str) -> PathBuf {
+    clusters(cache).join(name).join("kubeconfig")
 }
 
 /// Takes away every cluster of a lab, and what else ended labs have left. Returns their names; does nothing where kind or an engine
@@ -197,6 +269,14 @@ mod tests {
 
     const KIND: &str = "#!/bin/sh\ncase \"$1 $2\" in\n'get clusters') ls CLUSTERS;;\n'create cluster') touch CLUSTERS/$4; echo ' • Preparing nodes 📦   ...' >&2;;\n\
         'delete cluster') rm -f CLUSTERS/$4;;\nesac\n";
+
+    #[test]
+    fn ports_are_read_as_both_engines_print_them() {
+        let podman = "30443/tcp -> 127.0.0.1:38475\n6443/tcp -> 127.0.0.1:41563\n30080/tcp -> 127.0.0.1:40243\n";
+        let found = host_ports(podman).unwrap();
+        assert_eq!((found.http.to_string(), found.https.to_string()), ("127.0.0.1:40243".into(), "127.0.0.1:38475".into()));
+        assert_eq!(host_ports("6443/tcp -> 127.0.0.1:41563\n"), None, "a cluster that was made without them");
+    }
 
     #[tokio::test]
     async fn the_sweep_takes_labs_and_leaves_other_clusters() {

@@ -19,6 +19,12 @@ pub enum KindError {
     NodeImage { image: String, detail: String },
     #[error("a port that the cluster needs is in use: {detail}")]
     PortTaken { detail: String },
+    #[error("the nodes do not take the images: {detail}")]
+    Load { detail: String },
+    #[error("Kubernetes does not start in the node: {detail}")]
+    NodeStart { detail: String },
+    #[error("{engine} may not be used by this user: {detail}")]
+    NotPermitted { engine: String, detail: String },
     #[error("the disk is full: {detail}")]
     DiskFull { detail: String },
     #[error("{what} was not over after {waited:?}")]
@@ -29,6 +35,8 @@ pub enum KindError {
     File { what: &'static str, path: PathBuf, source: std::io::Error },
     #[error("no lab cluster named `{name}` runs; these do: {running}")]
     NoSuchCluster { name: String, running: String },
+    #[error("a cluster named `{name}` is there already, perhaps half made")]
+    ClusterExists { name: String },
     #[error(transparent)]
     Image(#[from] ImageError),
     #[error(transparent)]
@@ -36,6 +44,10 @@ pub enum KindError {
     #[error("there is no cluster to run in: it has not been prepared")]
     NotPrepared,
 }
+
+/// What the engines say to users who may not use them.
+const NOT_PERMITTED: &[&str] =
+    &["permission denied while trying to connect", "dial unix /var/run/docker.sock: connect: permission denied", "rootless provider"];
 
 impl KindError {
     /// Makes sense of what kind said when it failed. kind shows the last lines of the engine's own complaint.
@@ -53,12 +65,35 @@ impl KindError {
         if let Some(detail) = line(&["failed to pull image", "manifest unknown", "no such image", "unable to find image"]) {
             return KindError::NodeImage { image: image.to_owned(), detail };
         }
-        if let Some(detail) =
-            line(&["cannot connect to the docker daemon", "cannot connect to podman", "permission denied while trying to connect"])
-        {
+        if let Some(detail) = line(NOT_PERMITTED) {
+            return KindError::NotPermitted { engine: engine.to_owned(), detail };
+        }
+        if let Some(detail) = line(&["cannot connect to the docker daemon", "cannot connect to podman"]) {
             return KindError::EngineDown { engine: engine.to_owned(), detail };
         }
+        if line(&["failed to init node with kubeadm", "failed to join node with kubeadm", "could not find a log line that matches"])
+            .is_some()
+        {
+            return KindError::NodeStart { detail: tail(said) };
+        }
         KindError::Failed { what: "creating the cluster".into(), status: status.to_owned(), detail: tail(said) }
+    }
+
+    /// Makes sense of what kind said when it could not load images.
+    pub fn of_load(status: &str, said: &str) -> Self {
+        match KindError::of_create("", "", status, said) {
+            full @ KindError::DiskFull { .. } => full,
+            _ => KindError::Load { detail: tail(said) },
+        }
+    }
+
+    /// An engine that failed when it was asked for its version.
+    pub fn of_silence(engine: &str, detail: String) -> Self {
+        let lower = detail.to_lowercase();
+        match NOT_PERMITTED.iter().any(|pattern| lower.contains(pattern)) {
+            true => KindError::NotPermitted { engine: engine.to_owned(), detail },
+            false => KindError::EngineDown { engine: engine.to_owned(), detail },
+        }
     }
 
     /// What to do, for people.
@@ -75,6 +110,20 @@ impl KindError {
                 "start it (`systemctl start docker`), and be in the group `docker` or root; to use Podman set KIND_EXPERIMENTAL_PROVIDER=podman"
             }
             KindError::EngineDown { .. } => "`eval \"$(kind-config/podman/environment.sh)\"` as root sets Podman up for kind",
+            KindError::NotPermitted { engine, .. } if engine == "docker" => {
+                "`sudo usermod -aG docker $USER` and a new login let this user use it, or run as root"
+            }
+            KindError::NotPermitted { .. } => {
+                "run as root: kind with Podman as an ordinary user needs cgroup v2 with delegation (kind's documentation, \"Rootless\")"
+            }
+            KindError::Load { .. } => {
+                "`gatelab down --all` and a new cluster help against a node that is in disorder; a node image other than kind's own must \
+                 have containerd's `ctr`"
+            }
+            KindError::NodeStart { .. } => {
+                "most often the machine is too busy or short of memory (a node takes 1 GB), or the node image does not fit this kernel \
+                 (cgroup v1 needs Kubernetes before 1.35); `kind export logs` of a cluster made by hand with kind-config/one-node.yaml says more"
+            }
             KindError::NodeImage { .. } => {
                 "where no registry can be reached, kind-config/node-image/build.sh builds a node image; GATELAB_NODE_IMAGE names another one"
             }
@@ -88,6 +137,9 @@ impl KindError {
                 "a busy machine may need longer: set GATELAB_KIND_WITHIN to more seconds; fewer nodes start sooner"
             }
             KindError::NoSuchCluster { .. } => "`--retain` keeps the cluster of a run; `kind get clusters` lists all",
+            KindError::ClusterExists { .. } => {
+                "`gatelab down NAME` takes it away, `gatelab down --all` takes all; or choose another --name"
+            }
             _ => return None,
         };
         Some(hint.to_owned())
@@ -124,6 +176,8 @@ mod tests {
             KindError::PortTaken { .. } => "port",
             KindError::NodeImage { .. } => "image",
             KindError::EngineDown { .. } => "engine",
+            KindError::NotPermitted { .. } => "permission",
+            KindError::NodeStart { .. } => "start",
             KindError::Failed { .. } => return "other",
             other => panic!("{other}"),
         };
@@ -146,7 +200,15 @@ mod tests {
             kind_of("ERROR: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"),
             "engine"
         );
-        assert_eq!(kind_of("ERROR: failed to create cluster: failed to init node with kubeadm"), "other");
+        assert_eq!(kind_of("ERROR: failed to create cluster: failed to init node with kubeadm"), "start");
+        assert_eq!(kind_of("ERROR: running kind with rootless provider requires setting systemd property \"Delegate=yes\""), "permission");
+        assert_eq!(
+            kind_of("permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock"),
+            "permission"
+        );
+        assert_eq!(kind_of("ERROR: failed to create cluster: something new"), "other");
+        assert!(matches!(KindError::of_load("1", "ctr: failed to ingest: no space left on device"), KindError::DiskFull { .. }));
+        assert!(matches!(KindError::of_load("1", "ERROR: command \"ctr\" failed"), KindError::Load { .. }));
     }
 
     #[test]

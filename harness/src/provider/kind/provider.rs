@@ -12,11 +12,11 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::cluster::{self, Cluster};
 use super::error::KindError;
-use super::ready;
 use super::tools::{Surroundings, Tools};
+use super::{links, ready};
 use crate::kubernetes::Kubernetes;
 use crate::provider::images;
-use crate::provider::interface::{ClusterHandle, ClusterRequest, ClusterSetting, Provider, ProviderError};
+use crate::provider::interface::{ClusterHandle, ClusterRequest, ClusterSetting, HostPorts, Provider, ProviderError};
 use crate::scenario::model::Need;
 
 /// kube-proxy writes its rules at most once a second (`minSyncPeriod`, 1 s by default), and tells nobody when it has.
@@ -24,15 +24,19 @@ const QUIET: Duration = Duration::from_millis(1500);
 /// Bound of each step of making a cluster. `GATELAB_KIND_WITHIN` has another number of seconds.
 const STEP_WITHIN: Duration = Duration::from_secs(300);
 
+const ONE_NODE: &str = "this cluster has one node that takes pods, so no link between nodes; `--nodes 3` makes two";
+
 /// What a user may choose.
 #[derive(Clone, Debug, Default)]
 pub struct KindOptions {
-    /// One without.
-    pub nodes: Option<u32>,
+    /// At least one.
+    pub nodes: u32,
     /// Run in this cluster, which exists, and leave it there.
     pub reuse: Option<String>,
     /// Leave the new cluster there.
     pub retain: bool,
+    /// Name of the new cluster; a unique one without.
+    pub name: Option<String>,
 }
 
 /// Clusters by kind.
@@ -41,11 +45,14 @@ pub struct Kind {
     /// What is to be taken away at the end.
     made: PlainMutex<Option<Cluster>>,
     shared: Arc<Mutex<Option<Shared>>>,
+    /// Once it is known.
+    lacking: PlainMutex<Option<Vec<(Need, String)>>>,
 }
 
 /// The cluster that runs take turns in.
 struct Shared {
     kubeconfig: PathBuf,
+    host_ports: Option<HostPorts>,
     /// The namespaces of the cluster itself.
     own: BTreeSet<String>,
     /// A run has left its objects.
@@ -54,17 +61,18 @@ struct Shared {
 
 struct Handle {
     kubeconfig: PathBuf,
+    host_ports: Option<HostPorts>,
     /// The next run waits until this one lets go.
     _turn: OwnedMutexGuard<Option<Shared>>,
 }
 
 impl Kind {
     pub fn new(options: KindOptions) -> Self {
-        Kind { options, made: PlainMutex::new(None), shared: Arc::new(Mutex::new(None)) }
+        Kind { options, made: PlainMutex::new(None), shared: Arc::new(Mutex::new(None)), lacking: PlainMutex::new(None) }
     }
 
     fn nodes(&self) -> u32 {
-        self.options.nodes.unwrap_or(1)
+        self.options.nodes.max(1)
     }
 
     async fn bring_up(&self, builds: &[GatewayBuild], tell: &(dyn Fn(String) + Send + Sync)) -> Result<Shared, KindError> {
@@ -81,7 +89,13 @@ impl Kind {
                 }
                 Cluster::claim(&tools, &around.cache, name)?
             }
-            None => Cluster::claim(&tools, &around.cache, &cluster::new_name())?,
+            None => {
+                let name = self.options.name.clone().unwrap_or_else(cluster::new_name);
+                if self.options.name.is_some() && cluster::running(&tools).await?.contains(&name) {
+                    return Err(KindError::ClusterExists { name });
+                }
+                Cluster::claim(&tools, &around.cache, &name)?
+            }
         };
         if self.options.reuse.is_none() {
             // Known before anything is begun, so that a half-made cluster is taken away, too.
@@ -108,13 +122,50 @@ impl Kind {
         tell(format!("kind: images loaded in {:.1} s; waiting for nodes and DNS", begun.elapsed().as_secs_f64()));
         let kubernetes = Kubernetes::connect(&cluster.kubeconfig(), None).await?;
         ready::wait(&kubernetes, within).await?;
+        let takers = links::taking_pods(&kubernetes).await?;
+        let unset = match takers.as_slice() {
+            [first, _, ..] => {
+                tell("kind: starting the agents of the links".into());
+                links::keep_off(&kubernetes, first).await?;
+                links::install(&kubernetes).await?
+            }
+            _ => Some(ONE_NODE.to_owned()),
+        };
         let own = match self.options.reuse {
             // What an earlier run left is not the cluster's own.
             Some(_) => ["default", "kube-node-lease", "kube-public", "kube-system", "local-path-storage"].map(str::to_owned).into(),
             None => ready::namespaces(&kubernetes).await?,
         };
-        Ok(Shared { kubeconfig: cluster.kubeconfig(), own, used: self.options.reuse.is_some() })
+        let host_ports = cluster.host_ports().await?;
+        let mut lacking: Vec<(Need, String)> = unset.map(|reason| (Need::LinkLatency, reason)).into_iter().collect();
+        if takers.len() < 2 {
+            lacking.push((Need::SeveralNodes, ONE_NODE.to_owned()));
+        }
+        *self.lacking.lock().unwrap_or_else(PoisonError::into_inner) = Some(lacking);
+        Ok(Shared { kubeconfig: cluster.kubeconfig(), host_ports, own, used: self.options.reuse.is_some() })
     }
+}
+
+/// Puts the lab's images into a cluster that somebody else made; `false` when kind does not know it, or is not here.
+///
+/// # Errors
+/// When packing or loading fails.
+pub async fn load_into(name: &str, builds: &[GatewayBuild], tell: &(dyn Fn(String) + Send + Sync)) -> Result<bool, KindError> {
+    let around = surroundings()?;
+    let Ok(tools) = Tools::find(&around).await else { return Ok(false) };
+    if !cluster::all(&tools).await?.iter().any(|known| known == name) {
+        return Ok(false);
+    }
+    let folder = tempfile::tempdir_in(&around.cache).map_err(|source| KindError::File {
+        what: "a folder for images",
+        path: around.cache.clone(),
+        source,
+    })?;
+    let archive = folder.path().join("images.tar");
+    let size = pack(archive.clone(), builds.to_vec()).await?;
+    tell(format!("kind: loading images into {name} ({} MB)", size >> 20));
+    cluster::load(&tools, name, &archive, STEP_WITHIN).await?;
+    Ok(true)
 }
 
 /// Returns the size of the archive in bytes.
@@ -151,11 +202,15 @@ impl Provider for Kind {
     }
 
     fn setting(&self) -> ClusterSetting {
-        let mut lacking =
-            vec![(Need::LinkLatency, "clusters of kind share one machine's bridge, whose links have no delay to set".to_owned())];
-        if self.nodes() < 3 && self.options.reuse.is_none() {
-            lacking.push((Need::SeveralNodes, "this cluster has one node that takes pods; `--nodes 3` makes two".to_owned()));
-        }
+        let found = self.lacking.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // What a cluster can do shows when it is there.
+        let foreseen = || match self.options.reuse {
+            None if self.nodes() < 3 => {
+                [Need::LinkLatency, Need::SeveralNodes].map(|need| (need, ONE_NODE.to_owned())).into_iter().collect()
+            }
+            _ => Vec::new(),
+        };
+        let lacking = found.unwrap_or_else(foreseen);
         ClusterSetting { quiet: QUIET, lacking, at_once: Some(1) }
     }
 
@@ -173,9 +228,10 @@ impl Provider for Kind {
         if shared.used {
             let kubernetes = Kubernetes::connect(&shared.kubeconfig, None).await.map_err(KindError::from)?;
             ready::empty(&kubernetes, &shared.own).await?;
+            links::reset(&kubernetes).await?;
         }
         shared.used = true;
-        Ok(Box::new(Handle { kubeconfig: shared.kubeconfig.clone(), _turn: turn }))
+        Ok(Box::new(Handle { kubeconfig: shared.kubeconfig.clone(), host_ports: shared.host_ports.clone(), _turn: turn }))
     }
 
     async fn end(&self) -> Result<Option<String>, ProviderError> {
@@ -201,6 +257,10 @@ impl Provider for Kind {
 impl ClusterHandle for Handle {
     fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    fn host_ports(&self) -> Option<&HostPorts> {
+        self.host_ports.as_ref()
     }
 
     /// The next run, or the end of the invocation, takes away what is in the cluster.

@@ -6,17 +6,15 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
-use kube::api::{DeleteParams, ListParams};
+use k8s_openapi::api::core::v1::{Namespace, Node, ServiceAccount};
+use kube::api::ListParams;
 use kube::runtime::wait::{Condition, await_condition};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::error::KindError;
 use crate::kubernetes::Kubernetes;
-
-/// Bound of emptying a cluster: finalizers and the namespace controller need seconds.
-const EMPTY_WITHIN: Duration = Duration::from_secs(120);
+use crate::provider::clearing;
 
 /// Returns when all nodes are ready, names are answered, and pods can be made.
 ///
@@ -49,31 +47,8 @@ pub async fn namespaces(kubernetes: &Kubernetes) -> Result<BTreeSet<String>, Kin
 /// # Errors
 /// When this takes too long.
 pub async fn empty(kubernetes: &Kubernetes, keep: &BTreeSet<String>) -> Result<(), KindError> {
-    bounded("emptying the cluster for the next run", EMPTY_WITHIN, async {
-        let doomed = namespaces(kubernetes).await?;
-        try_join_all(doomed.difference(keep).map(|name| remove(kubernetes.client(), name))).await.map(drop)
-    })
-    .await
-}
-
-async fn remove(client: &Client, name: &str) -> Result<(), KindError> {
-    let namespaces = Api::<Namespace>::all(client.clone());
-    gone(namespaces.delete(name, &DeleteParams::default()).await.map(drop))?;
-    // The namespace controller gives pods their own grace period, which for a gateway is minutes. Nobody needs them any more.
-    let pods = Api::<Pod>::namespaced(client.clone(), name);
-    for pod in asked("listing pods", pods.list(&ListParams::default()).await)? {
-        let at_once = DeleteParams { grace_period_seconds: Some(1), ..DeleteParams::default() };
-        gone(pods.delete(&pod.name_any(), &at_once).await.map(drop))?;
-    }
-    until(namespaces, name.to_owned(), |namespace: Option<&Namespace>| namespace.is_none()).await
-}
-
-/// What was to be deleted may have gone by itself.
-fn gone(result: kube::Result<()>) -> Result<(), KindError> {
-    match result {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        other => asked("deleting what the last run left", other),
-    }
+    let doomed = namespaces(kubernetes).await?;
+    Ok(clearing::remove_namespaces(kubernetes, doomed.difference(keep)).await?)
 }
 
 async fn until<K>(api: Api<K>, name: String, condition: impl Condition<K>) -> Result<(), KindError>

@@ -87,7 +87,7 @@ impl Tools {
             let said = tools.ask_engine(&["version", "--format", format]).await;
             match said {
                 Ok(said) if said.success => return Ok(tools),
-                Ok(said) => _ = down.get_or_insert(KindError::EngineDown { engine: engine.to_owned(), detail: tail(&said.errors) }),
+                Ok(said) => _ = down.get_or_insert(KindError::of_silence(engine, tail(&said.errors))),
                 Err(error) => _ = down.get_or_insert(KindError::EngineDown { engine: engine.to_owned(), detail: error.to_string() }),
             }
         }

@@ -1,0 +1,137 @@
+//! From `--cluster` and what goes with it to the provider that is meant.
+
+use std::sync::Arc;
+
+use super::arguments::{ClusterArgs, RunArgs};
+use super::exit::Exit;
+use super::failure::{Failure, nearest};
+use crate::provider::context::{Chosen, tenancy};
+use crate::provider::{Context, ContextOptions, Embedded, Kind, KindOptions, Provider, kind};
+use crate::run::lab;
+use crate::scenario::Plan;
+use crate::scenario::model::Need;
+
+/// What `--cluster` takes.
+const PROVIDERS: [&str; 3] = ["embedded", "kind", "context:NAME"];
+const CONTEXT: &str = "context:";
+/// Of three nodes two take pods, which is as many as the embedded cluster has.
+const SEVERAL: u32 = 3;
+
+/// Where clusters come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    Embedded,
+    Kind,
+    /// Name of the context.
+    Context(String),
+}
+
+impl Choice {
+    pub fn of(cluster: &str) -> Result<Self, Failure> {
+        match cluster {
+            "embedded" => Ok(Choice::Embedded),
+            "kind" => Ok(Choice::Kind),
+            other if other.starts_with(CONTEXT) => Ok(Choice::Context(other[CONTEXT.len()..].to_owned())),
+            other => {
+                let failure = Failure::usage(format!("no clusters come from `{other}`; --cluster takes {}", PROVIDERS.join(", ")));
+                Err(match nearest(other, PROVIDERS) {
+                    Some(near) => failure.hint(format!("did you mean `{near}`?")),
+                    None => failure,
+                })
+            }
+        }
+    }
+
+    fn takes(&self, args: &ClusterArgs, of_kind: &[(&str, bool)]) -> Result<(), Failure> {
+        if args.any_context && !matches!(self, Choice::Context(_)) {
+            return Err(Failure::usage("--any-context goes with `--cluster context:NAME`"));
+        }
+        let nodes = [("--nodes", args.nodes.is_some())];
+        match nodes.iter().chain(of_kind).find(|(_, given)| *given && *self != Choice::Kind) {
+            Some((option, _)) => Err(Failure::usage(format!("{option} goes with `--cluster kind`, not with `--cluster {}`", args.cluster))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// For `run`: one that is gone afterwards, unless it was asked to stay.
+pub fn for_runs(args: &RunArgs, plans: &[Plan]) -> Result<Arc<dyn Provider>, Failure> {
+    let choice = Choice::of(&args.cluster.cluster)?;
+    choice.takes(&args.cluster, &[("--reuse", args.reuse.is_some()), ("--retain", args.retain)])?;
+    Ok(match choice {
+        Choice::Embedded => Arc::new(Embedded),
+        Choice::Kind => Arc::new(Kind::new(KindOptions {
+            nodes: args.cluster.nodes.unwrap_or_else(|| nodes(plans)),
+            reuse: args.reuse.clone(),
+            retain: args.retain,
+            name: None,
+        })),
+        Choice::Context(name) => context(&name, args.cluster.any_context, tenancy::new_mark(), plans)?,
+    })
+}
+
+/// For `up`: one that stays. `cluster`: name of the cluster of kind, or mark in a cluster that is there already.
+pub fn for_lab(args: &ClusterArgs, cluster: Option<String>, plan: &Plan) -> Result<Arc<dyn Provider>, Failure> {
+    let choice = Choice::of(&args.cluster)?;
+    choice.takes(args, &[])?;
+    let nodes = args.nodes.unwrap_or_else(|| nodes(std::slice::from_ref(plan)));
+    Ok(match choice {
+        Choice::Embedded => Arc::new(Embedded),
+        Choice::Kind => Arc::new(Kind::new(KindOptions { nodes, name: cluster, ..KindOptions::default() })),
+        Choice::Context(name) => context(&name, args.any_context, cluster.unwrap_or_else(tenancy::new_mark), std::slice::from_ref(plan))?,
+    })
+}
+
+fn context(name: &str, any: bool, mark: String, plans: &[Plan]) -> Result<Arc<dyn Provider>, Failure> {
+    let chosen = Chosen::find(name, any).map_err(|error| match error.hint() {
+        Some(hint) => Failure::usage(error.to_string()).hint(hint),
+        None => Failure::usage(error.to_string()),
+    })?;
+    let around = kind::provider::surroundings().map_err(|error| Failure::from_error(Exit::Environment, &error))?;
+    let namespaces = plans.iter().filter(|plan| plan.skip.is_none()).flat_map(lab::namespaces).collect();
+    Ok(Arc::new(Context::new(ContextOptions { chosen, cache: around.cache, mark, namespaces })))
+}
+
+/// As few as the scenarios can do with: a node more is 0.6 GB more and later to be ready.
+fn nodes(plans: &[Plan]) -> u32 {
+    let several = |plan: &Plan| plan.needs.iter().any(|need| matches!(need, Need::SeveralNodes | Need::LinkLatency));
+    if plans.iter().any(|plan| plan.skip.is_none() && several(plan)) { SEVERAL } else { 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::arguments::{Cli, Command};
+
+    fn args(line: &[&str]) -> RunArgs {
+        let cli = Cli::parse_from([&["gatelab", "run"], line].concat());
+        let Command::Run(args) = cli.command else { panic!("{line:?}") };
+        args
+    }
+
+    #[test]
+    fn an_unknown_provider_is_a_mistake_of_the_caller() {
+        let Err(failure) = for_runs(&args(&["--cluster", "embeded"]), &[]) else { panic!("there is no such provider") };
+        assert_eq!((failure.exit, failure.hints), (Exit::Usage, vec!["did you mean `embedded`?".to_owned()]));
+        let three = for_runs(&args(&["--cluster", "kind", "--nodes", "3"]), &[]);
+        assert_eq!(three.map(|provider| provider.name().to_owned()).ok(), Some("kind".into()));
+        for line in [["--nodes", "3"], ["--reuse", "gatelab-1"]] {
+            let Err(failure) = for_runs(&args(&line), &[]) else { panic!("the embedded cluster takes no {line:?}") };
+            assert!(failure.message.contains("--cluster kind"), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn there_are_several_nodes_when_a_scenario_needs_them_and_one_is_enough_otherwise() {
+        let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"));
+        let (catalogue, _) = crate::scenario::catalogue::Catalogue::load(folder).unwrap();
+        let plan = |id: &str| {
+            let entry = catalogue.entries().find(|entry| entry.scenario.id.value == id).unwrap();
+            entry.plan("nginx", crate::scenario::Scale::Lab)
+        };
+        assert_eq!(nodes(&[plan("wrong-target-port")]), 1);
+        assert_eq!(nodes(&[plan("wrong-target-port"), plan("premature-keepalive-close")]), 3);
+    }
+}

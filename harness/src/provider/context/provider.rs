@@ -1,0 +1,147 @@
+//! The provider: one run at a time, in namespaces of the lab's own.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex as PlainMutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use gateways::GatewayBuild;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::chosen::{Chosen, ContextError};
+use super::tenancy;
+use crate::kubernetes::Kubernetes;
+use crate::provider::interface::{ClusterHandle, ClusterRequest, ClusterSetting, Provider, ProviderError};
+use crate::provider::{clearing, kind};
+use crate::scenario::model::Need;
+
+/// As kube-proxy's, which such a cluster most likely has.
+const QUIET: Duration = Duration::from_millis(1500);
+
+/// What a user may choose.
+#[derive(Clone, Debug)]
+pub struct ContextOptions {
+    pub chosen: Chosen,
+    /// The lab's cache folder.
+    pub cache: PathBuf,
+    /// As [`ClusterHandle::mark`].
+    pub mark: String,
+    /// Namespaces of the applications.
+    pub namespaces: BTreeSet<String>,
+}
+
+/// A cluster that a context leads to.
+pub struct Context {
+    options: ContextOptions,
+    shared: Arc<Mutex<Option<Shared>>>,
+    /// Something of ours may be in the cluster.
+    begun: PlainMutex<bool>,
+    lacking: PlainMutex<Vec<(Need, String)>>,
+}
+
+struct Shared {
+    kubeconfig: PathBuf,
+    used: bool,
+    _lock: File,
+}
+
+struct Handle {
+    kubeconfig: PathBuf,
+    mark: String,
+    _turn: OwnedMutexGuard<Option<Shared>>,
+}
+
+impl Context {
+    pub fn new(options: ContextOptions) -> Self {
+        let links = (Need::LinkLatency, "the links of a cluster that is not the lab's own are left alone".to_owned());
+        Context { options, shared: Arc::new(Mutex::new(None)), begun: PlainMutex::new(false), lacking: PlainMutex::new(vec![links]) }
+    }
+
+    async fn enter(&self, builds: &[GatewayBuild], tell: &(dyn Fn(String) + Send + Sync)) -> Result<Shared, ContextError> {
+        let ContextOptions { chosen, cache, mark, namespaces } = &self.options;
+        let lock = tenancy::lock(cache, chosen)?;
+        let kubeconfig = tenancy::folder(cache, mark).join("kubeconfig");
+        chosen.write(&kubeconfig)?;
+        tell(format!("context {}: reaching the cluster", chosen.name));
+        let kubernetes = Kubernetes::connect(&kubeconfig, None).await?;
+        let version = kubernetes.version().await?;
+        for left in tenancy::make_room(&kubernetes, namespaces).await? {
+            tell(format!("context {}: took away what {left} had left", chosen.name));
+        }
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        if let Some(cluster) = chosen.name.strip_prefix("kind-")
+            && kind::load_into(cluster, builds, tell).await?
+        {
+            tell(format!("context {}: images are in its nodes", chosen.name));
+        } else if !version.contains("gatelab") {
+            tell(format!(
+                "context {}: its nodes must have the images gatelab/lab:dev and {}",
+                chosen.name,
+                builds.iter().map(GatewayBuild::image).collect::<Vec<_>>().join(", ")
+            ));
+        }
+        if kind::links::taking_pods(&kubernetes).await?.len() < 2 {
+            let one = (Need::SeveralNodes, "one node of this cluster takes pods".to_owned());
+            self.lacking.lock().unwrap_or_else(PoisonError::into_inner).push(one);
+        }
+        Ok(Shared { kubeconfig, used: false, _lock: lock })
+    }
+}
+
+#[async_trait]
+impl Provider for Context {
+    fn name(&self) -> &str {
+        "context"
+    }
+
+    fn setting(&self) -> ClusterSetting {
+        let lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        ClusterSetting { quiet: QUIET, lacking, at_once: Some(1) }
+    }
+
+    async fn prepare(&self, builds: &[GatewayBuild], tell: &(dyn Fn(String) + Send + Sync)) -> Result<(), ProviderError> {
+        let shared = self.enter(builds, tell).await?;
+        *self.shared.lock().await = Some(shared);
+        Ok(())
+    }
+
+    async fn create(&self, _request: &ClusterRequest) -> Result<Box<dyn ClusterHandle>, ProviderError> {
+        let mut turn = Arc::clone(&self.shared).lock_owned().await;
+        let shared = turn.as_mut().ok_or(ContextError::NotPrepared)?;
+        if shared.used {
+            let kubernetes = Kubernetes::connect(&shared.kubeconfig, None).await.map_err(ContextError::from)?;
+            clearing::remove_marked(&kubernetes, &self.options.mark).await.map_err(ContextError::from)?;
+        }
+        shared.used = true;
+        Ok(Box::new(Handle { kubeconfig: shared.kubeconfig.clone(), mark: self.options.mark.clone(), _turn: turn }))
+    }
+
+    async fn end(&self) -> Result<Option<String>, ProviderError> {
+        // Nobody else may come in before everything is gone.
+        let _shared = self.shared.lock().await.take();
+        if std::mem::take(&mut *self.begun.lock().unwrap_or_else(PoisonError::into_inner)) {
+            tenancy::leave(&self.options.cache, &self.options.mark).await?;
+        } else {
+            let _ = std::fs::remove_dir_all(tenancy::folder(&self.options.cache, &self.options.mark));
+        }
+        Ok(None)
+    }
+}
+
+#[async_trait]
+impl ClusterHandle for Handle {
+    fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    fn mark(&self) -> Option<&str> {
+        Some(&self.mark)
+    }
+
+    /// The next run, or the end of the invocation, takes away what is in the cluster.
+    async fn delete(self: Box<Self>) -> Result<(), ProviderError> {
+        Ok(())
+    }
+}
