@@ -28,11 +28,6 @@ pub struct GatewayInstall {
     pub settings: String,
     pub replicas: u32,
     pub node_selector: BTreeMap<String, String>,
-<<<<<<< HEAD
-=======
-    /// Whether roles and bindings are among the objects: yes wherever the API server asks for authorization, no for one that does not
-    /// serve `rbac.authorization.k8s.io` (the embedded cluster).
-    pub rbac: bool,
     /// Node ports of the Service's ports, where the host reaches the gateway by fixed ones (kind); else the cluster chooses.
     pub node_ports: Option<NodePorts>,
     /// Annotations of the Service.
@@ -44,7 +39,6 @@ pub struct GatewayInstall {
 pub struct NodePorts {
     pub http: u16,
     pub https: u16,
->>>>>>> adb54ab (Trainees get a real cluster: up, status, kubeconfig and down on kind, and clusters of existing contexts)
 }
 
 /// Label of the gateway's pods that tells gateways apart; scenarios' NetworkPolicies select by it.
@@ -174,12 +168,8 @@ mod tests {
             settings: "connect-timeout: 500ms\n".to_owned(),
             replicas: 1,
             node_selector: BTreeMap::from([("kubernetes.io/hostname".to_owned(), "node-0".to_owned())]),
-<<<<<<< HEAD
-=======
-            rbac,
             node_ports: None,
             service_annotations: BTreeMap::new(),
->>>>>>> adb54ab (Trainees get a real cluster: up, status, kubeconfig and down on kind, and clusters of existing contexts)
         }
     }
 
@@ -187,7 +177,7 @@ mod tests {
     fn the_service_has_the_node_ports_that_the_host_knows() {
         let ports = NodePorts { http: 30080, https: 30443 };
         let annotations = BTreeMap::from([("gatelab.dev/host-address".to_owned(), "http=127.0.0.1:1".to_owned())]);
-        let install = GatewayInstall { node_ports: Some(ports), service_annotations: annotations, ..install(true) };
+        let install = GatewayInstall { node_ports: Some(ports), service_annotations: annotations, ..install() };
         let objects = manifests(GatewayKind::Nginx, &install);
         let service = objects.iter().find(|object| object["kind"] == "Service").unwrap();
         assert_eq!(service["spec"]["ports"][0]["nodePort"], 30080);

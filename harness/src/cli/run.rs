@@ -11,14 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::arguments::{Global, RunArgs};
 use super::exit::Exit;
-<<<<<<< HEAD
-use super::failure::{Failure, nearest};
-use super::gateways::{self as gateway_command, Choice, Fetched};
-use super::{catalogue, interrupt};
-=======
 use super::failure::Failure;
-use super::{catalogue, clusters, gateways as gateway_command, interrupt};
->>>>>>> adb54ab (Trainees get a real cluster: up, status, kubeconfig and down on kind, and clusters of existing contexts)
+use super::gateways::{self as gateway_command, Choice, Fetched};
+use super::{catalogue, clusters, interrupt};
 use crate::events::{Control, Event, EventFileError, EventKind, Verdict};
 use crate::provider::{Provider, ProviderError};
 use crate::run::session::{self, Session, SessionOutcome};
@@ -26,17 +21,7 @@ use crate::scenario::{Plan, Scale};
 use crate::terminal::{LiveView, Screen, table};
 
 pub async fn run(args: &RunArgs, global: &Global, screen: &Arc<Screen>) -> Result<Exit, Failure> {
-<<<<<<< HEAD
-    let provider = provider(args)?;
-    let choices = if args.gateway.is_empty() && provider.name() == "kind" {
-        // The others were never tried there (docs/kind.md).
-        [GatewayKind::Nginx, GatewayKind::Envoy].map(Choice::any).to_vec()
-    } else {
-        gateway_command::choices(&args.gateway)?
-    };
-=======
-    let kinds = gateway_command::kinds(&args.gateway)?;
->>>>>>> adb54ab (Trainees get a real cluster: up, status, kubeconfig and down on kind, and clusters of existing contexts)
+    let choices = gateway_command::choices(&args.gateway)?;
     let found = catalogue::find(global)?;
     let entries = catalogue::pick(&found, &args.ids)?;
     let scale = if args.real_time { Scale::Production } else { Scale::Lab };
@@ -126,25 +111,6 @@ fn unprovided(error: &ProviderError) -> Failure {
     error.hints.iter().fold(failure, |failure, hint| failure.hint(hint.clone()))
 }
 
-<<<<<<< HEAD
-pub fn provider(args: &RunArgs) -> Result<Arc<dyn Provider>, Failure> {
-    let of_kind = [("--nodes", args.nodes != 1), ("--reuse", args.reuse.is_some()), ("--retain", args.retain)];
-    if let Some((option, _)) = of_kind.iter().find(|(_, given)| *given && args.cluster != "kind") {
-        return Err(Failure::usage(format!("{option} goes with `--cluster kind`, not with `--cluster {}`", args.cluster)));
-    }
-    match args.cluster.as_str() {
-        "embedded" => Ok(Arc::new(Embedded)),
-        "kind" => Ok(Arc::new(Kind::new(KindOptions { nodes: Some(args.nodes), reuse: args.reuse.clone(), retain: args.retain }))),
-        other => {
-            let failure = Failure::usage(format!("no clusters come from `{other}`; --cluster takes {}", PROVIDERS.join(", ")));
-            Err(match nearest(other, PROVIDERS) {
-                Some(near) => failure.hint(format!("did you mean `{near}`?")),
-                None => failure,
-            })
-        }
-    }
-}
-
 /// Runs that need a gateway which cannot be had are skipped, with the reason; without any gateway there is nothing to do.
 fn do_without(plans: &mut [Plan], fetched: Fetched) -> Result<Vec<GatewayBuild>, Failure> {
     if fetched.builds.is_empty() {
@@ -166,8 +132,6 @@ fn uses_sidecar(plan: &Plan, kind: GatewayKind) -> bool {
     objects.into_iter().any(|object| object.to_string().contains(&image))
 }
 
-=======
->>>>>>> adb54ab (Trainees get a real cluster: up, status, kubeconfig and down on kind, and clusters of existing contexts)
 /// Gateways that are run, and those that an application uses as a sidecar.
 pub fn needed(plans: &[Plan], choices: &[Choice]) -> Vec<Choice> {
     let mut needed = choices.to_vec();

@@ -46,12 +46,8 @@ pub async fn run(args: &UpArgs, global: &Global, screen: &Arc<Screen>) -> Result
     labs::must_be_free(&args.name)?;
     let cancel = interrupt::token(screen, "taking the cluster away")?;
     let mut view = LiveView::new(Arc::clone(screen));
-<<<<<<< HEAD
     let needed = run::needed(std::slice::from_ref(&plan), &[choice]);
     let builds = gateway_command::fetch(&needed, &cancel, |event| view.handle(event)).await?.all()?;
-=======
-    let needed = run::needed(std::slice::from_ref(&plan), &[kind]);
-    let builds = gateway_command::fetch(&needed, &cancel, |event| view.handle(event)).await?;
     if let Some(lab) = &outer {
         labs::write_outer(lab).map_err(|error| Failure::new(Exit::Output, format!("cannot keep a record of the lab: {error}")))?;
     }
@@ -60,7 +56,6 @@ pub async fn run(args: &UpArgs, global: &Global, screen: &Arc<Screen>) -> Result
         take_away(&args.name, &*provider, screen).await;
         return Err(failure);
     }
->>>>>>> adb54ab (Trainees get a real cluster: up, status, kubeconfig and down on kind, and clusters of existing contexts)
 
     let (sender, mut events) = mpsc::unbounded_channel::<Event>();
     let id = RunId { scenario: args.name.clone(), gateway: kind.name().to_owned(), repeat: 1 };

@@ -142,7 +142,37 @@ fn tools() -> Vec<Check> {
         version("docker", "docker", &["--version"], "only needed for `--cluster kind`, where Podman does as well"),
         version("podman", "podman", &["--version"], "only needed for `--cluster kind` without Docker"),
         kind(),
+        node_image(),
     ]
+}
+
+/// What nodes of kind are made of, where an engine answers.
+fn node_image() -> Check {
+    const NAME: &str = "kind node image";
+    const ADVICE: &str = "only needed for `--cluster kind`; where no registry can be reached, kind-config/node-image/build.sh builds one";
+    if let Ok(named) = std::env::var("GATELAB_NODE_IMAGE") {
+        return Check::ok(NAME, format!("{named} (GATELAB_NODE_IMAGE)"));
+    }
+    let mut silent = Vec::new();
+    for engine in ["docker", "podman"] {
+        let output = Command::new(engine).args(["images", "--format", "{{.Repository}}:{{.Tag}}"]).stdin(Stdio::null()).output();
+        match output {
+            Ok(output) if output.status.success() => {
+                let list = String::from_utf8_lossy(&output.stdout).into_owned();
+                if let Some(image) = list.lines().find(|line| line.contains("gatelab/kind-node:")) {
+                    return Check::ok(NAME, format!("{image} in {engine}"));
+                }
+            }
+            Ok(output) => {
+                silent.push(format!("{engine}: {}", String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or("no answer")))
+            }
+            Err(_) => {}
+        }
+    }
+    match silent.first() {
+        Some(said) => Check::optional(NAME, format!("an engine does not answer: {said}"), "start it, and be in the group `docker` or root"),
+        None => Check::optional(NAME, "none built here, kind pulls its own", ADVICE),
+    }
 }
 
 /// Where `--cluster kind` looks for it, too.

@@ -9,7 +9,7 @@ use super::interface::{ClusterHandle, ProviderError};
 #[derive(Clone, Debug)]
 pub struct Attached {
     pub kubeconfig: PathBuf,
-    /// As [`ClusterHandle::mark`].
+    /// As [`ClusterHandle::mark`]; only of clusters that others work in.
     pub mark: Option<String>,
 }
 
@@ -21,6 +21,10 @@ impl ClusterHandle for Attached {
 
     fn mark(&self) -> Option<&str> {
         self.mark.as_deref()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.mark.is_some()
     }
 
     async fn delete(self: Box<Self>) -> Result<(), ProviderError> {

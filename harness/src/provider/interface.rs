@@ -91,9 +91,15 @@ pub trait ClusterHandle: Send + Sync {
         None
     }
 
-    /// Value of the label that everything the lab puts beside namespaces of its own gets; `None` where the whole cluster is the lab's.
+    /// Value of the label by which namespaces and objects without one are found again when they are to go; `None` where they go
+    /// with the cluster.
     fn mark(&self) -> Option<&str> {
         None
+    }
+
+    /// Whether others work in the cluster, whose objects are nobody's business.
+    fn is_shared(&self) -> bool {
+        false
     }
 
     /// The end of whatever log the cluster itself keeps, for error messages.

@@ -96,12 +96,8 @@ impl Lab {
             settings: Value::Object(plan.settings.clone()).to_string(),
             replicas: 1,
             node_selector: node_selector.clone(),
-<<<<<<< HEAD
-=======
-            rbac: request.provider.name() != "embedded",
             node_ports: self.handle.host_ports().map(|ports| ports.node_ports),
             service_annotations: self.handle.host_ports().map(host_address).into_iter().collect(),
->>>>>>> adb54ab (Trainees get a real cluster: up, status, kubeconfig and down on kind, and clusters of existing contexts)
         };
         let mut manifests = gateways::manifests(request.gateway.kind, &install);
         manifests.extend(client_manifests(&node_selector));
@@ -194,7 +190,7 @@ async fn connect(handle: &dyn ClusterHandle) -> Result<Kubernetes, KubernetesErr
 /// Namespaces that are looked at: all, unless others than the lab work in the cluster.
 fn seen(handle: &dyn ClusterHandle, application: &BTreeSet<String>) -> Option<BTreeSet<String>> {
     let own = [GATEWAY_NAMESPACE, CLIENT_NAMESPACE].map(str::to_owned);
-    handle.mark().map(|_| application.iter().cloned().chain(own).collect())
+    handle.is_shared().then(|| application.iter().cloned().chain(own).collect())
 }
 
 /// As the embedded cluster writes it by itself.

@@ -77,6 +77,7 @@ struct State {
 pub struct Mirror {
     state: Arc<Mutex<State>>,
     changed: watch::Receiver<u64>,
+    namespaces: Arc<Option<BTreeSet<String>>>,
     _watches: JoinSet<()>,
 }
 
@@ -95,7 +96,7 @@ impl Mirror {
             let api: Api<DynamicObject> = Api::all_with(kubernetes.client().clone(), &resource);
             watches.spawn(follow(api, (api_version, kind), Arc::clone(&namespaces), Arc::clone(&state), Arc::clone(&notify)));
         }
-        let mirror = Mirror { state, changed, _watches: watches };
+        let mirror = Mirror { state, changed, namespaces, _watches: watches };
         mirror
             .wait(within, "the first list of every kind", |mirror| {
                 let state = mirror.lock();
@@ -120,6 +121,11 @@ impl Mirror {
     /// What happened to pods and endpoints so far; forgets it.
     pub fn take_timeline(&self) -> Vec<TimelineEvent> {
         std::mem::take(&mut self.lock().timeline)
+    }
+
+    /// Whether objects of this namespace are looked at.
+    pub fn sees(&self, namespace: &str) -> bool {
+        self.namespaces.as_ref().as_ref().is_none_or(|namespaces| namespaces.contains(namespace))
     }
 
     /// A receiver that is told of every change.

@@ -63,7 +63,11 @@ pub async fn wait(kubernetes: &Kubernetes, mirror: &Mirror, within: Duration) ->
         let mut behind = if pods.is_empty() { Some("no gateway pod is ready".to_owned()) } else { None };
         for pod in &pods {
             let status = match ask(kubernetes, pod).await {
-                Ok(status) => status,
+                Ok(mut status) => {
+                    // The gateway follows the whole cluster, also where the lab is one of its guests.
+                    status.applied.retain(|name, _| namespace_of(name).is_none_or(|namespace| mirror.sees(namespace)));
+                    status
+                }
                 Err(error) => {
                     behind = Some(error.to_string());
                     break;
@@ -88,6 +92,13 @@ pub async fn wait(kubernetes: &Kubernetes, mirror: &Mirror, within: Duration) ->
         let mut changes = mirror.changes();
         let _ = tokio::time::timeout(ASK_AGAIN, changes.changed()).await;
     }
+}
+
+/// Of `EndpointSlice/shop/shop-x`.
+fn namespace_of(name: &str) -> Option<&str> {
+    let mut parts = name.split('/').skip(1);
+    let namespace = parts.next()?;
+    parts.next().map(|_| namespace)
 }
 
 /// The first object whose live version the running configuration does not show.

@@ -140,6 +140,10 @@ impl ClusterHandle for Handle {
         Some(&self.mark)
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     /// The next run, or the end of the invocation, takes away what is in the cluster.
     async fn delete(self: Box<Self>) -> Result<(), ProviderError> {
         Ok(())

@@ -9,12 +9,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gateways::NodePorts;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, getpgid};
 
 use super::cluster_file::cluster_file;
 use super::error::KindError;
 use super::tools::{Surroundings, Tools};
 use crate::provider::interface::HostPorts;
 
+/// Network of all labs' clusters, apart from `kind`, which is the user's own clusters'.
+pub const NETWORK: &str = "gatelab-kind";
 /// Names of all clusters of labs begin like this.
 pub const PREFIX: &str = "gatelab-";
 /// Bound of removing one cluster.
@@ -123,6 +127,14 @@ impl Cluster {
         load(&self.tools, &self.name, archive, within).await
     }
 
+    /// The network of labs goes with the last of them. An engine refuses to remove one that is in use.
+    async fn remove_network(&self) {
+        let others = self.folder.parent().and_then(|folder| fs::read_dir(folder).ok()).is_some_and(|mut others| others.next().is_some());
+        if !others {
+            let _ = self.tools.ask_engine(&["network", "rm", NETWORK]).await;
+        }
+    }
+
     /// Takes it away, half made or whole; returns when no container of it is left.
     ///
     /// # Errors
@@ -130,6 +142,7 @@ impl Cluster {
     pub async fn delete(&self) -> Result<(), KindError> {
         let kubeconfig = self.kubeconfig().display().to_string();
         let mut left = String::new();
+        end_creators(&self.name);
         // More than once: a container that was being made when its maker was killed may appear after the first look.
         for _ in 0..3 {
             let arguments = ["delete", "cluster", "--name", &self.name, "--kubeconfig", &kubeconfig];
@@ -139,6 +152,7 @@ impl Cluster {
             if left.trim().is_empty() {
                 said.checked("deleting the cluster")?;
                 let _ = fs::remove_dir_all(&self.folder);
+                self.remove_network().await;
                 return Ok(());
             }
         }
@@ -166,6 +180,20 @@ pub fn name_of_lab(lab: &str) -> String {
 /// A name that no other lab has.
 pub fn new_name() -> String {
     format!("{PREFIX}{}-{:04x}", std::process::id(), rand::random::<u16>())
+}
+
+/// Ends a kind that still makes this cluster: its parent was killed and could not do so.
+fn end_creators(name: &str) {
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Ok(process) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        let creates = words.windows(4).any(|four| four == [&b"create"[..], b"cluster", b"--name", name.as_bytes()]);
+        // It leads a group of its own, which its podman or docker is in.
+        if creates && getpgid(Some(Pid::from_raw(process))) == Ok(Pid::from_raw(process)) {
+            let _ = killpg(Pid::from_raw(process), Signal::SIGKILL);
+        }
+    }
 }
 
 /// The clusters of labs that the engine knows, half-made ones among them.
@@ -212,8 +240,8 @@ pub fn kubeconfig_of(cache: &Path, name: &str) -> PathBuf {
     clusters(cache).join(name).join("kubeconfig")
 }
 
-/// Takes away every cluster of a lab, and what else ended labs have left. Returns their names; does nothing where kind or an engine
-/// is missing, as no cluster can be there then.
+/// Takes away every cluster of a lab that was made with this cache folder, and what else ended labs have left. Returns their names;
+/// does nothing where kind or an engine is missing, as no cluster can be there then.
 ///
 /// # Errors
 /// When a cluster cannot be removed.
@@ -224,10 +252,15 @@ pub async fn sweep(around: &Surroundings) -> Result<Vec<String>, KindError> {
         Err(error) => return Err(error),
     };
     let names = running(&tools).await?;
+    let ours = |name: &&String| clusters(&around.cache).join(name).is_dir();
+    let names: Vec<String> = names.iter().filter(ours).cloned().collect();
     for name in &names {
         Cluster::claim(&tools, &around.cache, name)?.delete().await?;
     }
-    remove_orphans(&around.cache);
+    // Killed before kind had made anything that it knows again.
+    for name in claimed_by_the_dead(&around.cache) {
+        Cluster::claim(&tools, &around.cache, &name)?.delete().await?;
+    }
     Ok(names)
 }
 
@@ -236,14 +269,14 @@ fn clusters(cache: &Path) -> PathBuf {
 }
 
 /// Folders whose process is gone.
-fn remove_orphans(cache: &Path) {
-    for entry in fs::read_dir(clusters(cache)).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
+fn claimed_by_the_dead(cache: &Path) -> Vec<String> {
+    let entries = fs::read_dir(clusters(cache)).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let is_orphan = |name: &String| {
         let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()).and_then(|process| process.parse::<u32>().ok());
-        if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
+        process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists())
+    };
+    names.filter(is_orphan).collect()
 }
 
 #[cfg(test)]
@@ -285,11 +318,16 @@ mod tests {
         for name in ["gatelab-1-a", "mine", "gatelab-2-b"] {
             fs::write(root.path().join("clusters").join(name), "").unwrap();
         }
+        for name in ["gatelab-1-a", "gatelab-2-b"] {
+            fs::create_dir_all(root.path().join("cache/kind").join(name)).unwrap();
+        }
+        fs::write(root.path().join("clusters/gatelab-3-elsewhere"), "").unwrap();
         let orphan = root.path().join("cache/kind/gatelab-4000000000-ffff");
         fs::create_dir_all(&orphan).unwrap();
         assert_eq!(sweep(&around).await.unwrap(), ["gatelab-1-a", "gatelab-2-b"]);
-        let left: Vec<_> = fs::read_dir(root.path().join("clusters")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, ["mine"]);
+        let mut left: Vec<_> = fs::read_dir(root.path().join("clusters")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["gatelab-3-elsewhere", "mine"], "another cache's labs and the user's own clusters stay");
         assert!(!orphan.exists(), "the folder of a process that is gone goes");
         assert_eq!(sweep(&Surroundings::default()).await.unwrap(), Vec::<String>::new(), "without kind there is nothing to take away");
     }

@@ -15,8 +15,8 @@ use super::error::KindError;
 use super::tools::{Surroundings, Tools};
 use super::{links, ready};
 use crate::kubernetes::Kubernetes;
-use crate::provider::images;
 use crate::provider::interface::{ClusterHandle, ClusterRequest, ClusterSetting, HostPorts, Provider, ProviderError};
+use crate::provider::{clearing, images};
 use crate::scenario::model::Need;
 
 /// kube-proxy writes its rules at most once a second (`minSyncPeriod`, 1 s by default), and tells nobody when it has.
@@ -24,6 +24,8 @@ const QUIET: Duration = Duration::from_millis(1500);
 /// Bound of each step of making a cluster. `GATELAB_KIND_WITHIN` has another number of seconds.
 const STEP_WITHIN: Duration = Duration::from_secs(300);
 
+/// The cluster is the lab's alone; the mark only tells the lab's objects from Kubernetes' own.
+const MARK: &str = "lab";
 const ONE_NODE: &str = "this cluster has one node that takes pods, so no link between nodes; `--nodes 3` makes two";
 
 /// What a user may choose.
@@ -136,7 +138,9 @@ impl Kind {
             Some(_) => ["default", "kube-node-lease", "kube-public", "kube-system", "local-path-storage"].map(str::to_owned).into(),
             None => ready::namespaces(&kubernetes).await?,
         };
-        let host_ports = cluster.host_ports().await?;
+        // For people. In runs a port that is given up and asked for again every few seconds would only be one more thing to fail:
+        // the API server takes minutes to notice that nobody has it after a request that was broken off.
+        let host_ports = if self.options.name.is_some() { cluster.host_ports().await? } else { None };
         let mut lacking: Vec<(Need, String)> = unset.map(|reason| (Need::LinkLatency, reason)).into_iter().collect();
         if takers.len() < 2 {
             lacking.push((Need::SeveralNodes, ONE_NODE.to_owned()));
@@ -228,6 +232,8 @@ impl Provider for Kind {
         if shared.used {
             let kubernetes = Kubernetes::connect(&shared.kubeconfig, None).await.map_err(KindError::from)?;
             ready::empty(&kubernetes, &shared.own).await?;
+            // A gateway cannot take over the IngressClass of another: its controller is immutable.
+            clearing::remove_marked(&kubernetes, MARK).await.map_err(KindError::from)?;
             links::reset(&kubernetes).await?;
         }
         shared.used = true;
@@ -257,6 +263,10 @@ impl Provider for Kind {
 impl ClusterHandle for Handle {
     fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    fn mark(&self) -> Option<&str> {
+        Some(MARK)
     }
 
     fn host_ports(&self) -> Option<&HostPorts> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::cluster::NETWORK;
 use super::command::{self, Said};
 use super::error::{KindError, tail};
 
@@ -139,7 +140,8 @@ pub fn find_kind(around: &Surroundings) -> Result<PathBuf, KindError> {
 }
 
 fn environment(engine: &str, around: &Surroundings) -> Vec<(String, String)> {
-    let mut environment = vec![(ENGINE_VARIABLE.to_owned(), engine.to_owned())];
+    let network = format!("KIND_EXPERIMENTAL_{}_NETWORK", engine.to_uppercase());
+    let mut environment = vec![(ENGINE_VARIABLE.to_owned(), engine.to_owned()), (network, NETWORK.to_owned())];
     // Written by kind-config/podman/environment.sh; a setting of the user's own comes first.
     let settings = around.cache.join("podman/containers.conf");
     if engine == "podman" && !around.podman_configured && settings.is_file() {
