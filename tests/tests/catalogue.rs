@@ -103,11 +103,31 @@ fn run(scenario: &str, gateway: &str, variant: Variant) -> Result<(), Failed> {
     }
     let verdict = run["verdict"]["is"].as_str().unwrap_or("no verdict");
     let told = format!("{told}\n{}", unmet(run));
-    if variant.allowed.contains(&verdict) {
-        Ok(())
-    } else {
-        Err(format!("the verdict is {verdict}, not one of {:?}\n{told}", variant.allowed).into())
+    if !variant.allowed.contains(&verdict) {
+        return Err(format!("the verdict is {verdict}, not one of {:?}\n{told}", variant.allowed).into());
     }
+    // What a trainee can see while the fault is in: objects (events among them), log lines and journals.
+    let events = std::fs::read_to_string(out.join("events.jsonl"))?;
+    let seen: Vec<String> = events.lines().filter_map(visible).collect();
+    if variant.flag.is_none() && seen.is_empty() {
+        return Err("the run kept no evidence of its broken phase".into());
+    }
+    match seen.iter().find(|text| text.contains(scenario)) {
+        Some(text) => Err(format!("the cluster gives the answer away: {text}").into()),
+        None => Ok(()),
+    }
+}
+
+/// Text of a piece of evidence from the broken phase.
+fn visible(line: &str) -> Option<String> {
+    let event = serde_json::from_str::<Value>(line).ok()?["event"].take();
+    let evidence = match event["type"].as_str()? {
+        "object" => &event["object"],
+        "gateway-log" => &event["line"]["text"],
+        "journal" => &event["record"]["entry"],
+        _ => return None,
+    };
+    (event["phase"] == "fault").then(|| evidence.to_string())
 }
 
 /// What was expected and not seen, phase by phase.
