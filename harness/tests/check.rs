@@ -126,6 +126,12 @@ fn the_schema_of_scenarios_is_up_to_date() {
 }
 
 #[test]
+fn the_table_of_the_catalogue_is_up_to_date() {
+    let (catalogue, _) = Catalogue::load(&folder("../scenarios")).unwrap();
+    generated("../scenarios/MATRIX.md", &harness::matrix::render::markdown(&harness::matrix::expected::matrix(&catalogue)));
+}
+
+#[test]
 fn the_schema_of_reports_is_up_to_date() {
     let schema = serde_json::to_string_pretty(&harness::report::json::schema()).unwrap() + "\n";
     generated("../docs/report.schema.json", &schema);
