@@ -36,6 +36,7 @@ impl Cluster {
         let told = plans.clone();
         let config = ControllersConfig {
             ca_certificate: "CA".to_owned(),
+            node_grace: Duration::from_secs(50),
             apply: Arc::new(move |plan| {
                 told.lock().expect("not poisoned").push(plan);
                 async { Ok(()) }.boxed()

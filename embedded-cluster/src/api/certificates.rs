@@ -15,6 +15,7 @@ use rcgen::{
 };
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sha2::{Digest, Sha256};
 
@@ -85,6 +86,27 @@ impl Certificates {
         let (certificate, files) = issue(&self.authority, &identity)?;
         self.clients.lock().unwrap_or_else(PoisonError::into_inner).insert(fingerprint(&certificate), identity);
         Ok(files)
+    }
+
+    /// What a client needs to speak TLS to the API server as `user`.
+    ///
+    /// # Errors
+    /// As [`Certificates::generate`].
+    pub fn client_config(&self, user: &str, groups: &[&str]) -> Result<Arc<rustls::ClientConfig>, CertificateError> {
+        let identity = Identity::new(user, groups.iter().copied());
+        let (certificate, files) = issue(&self.authority, &identity)?;
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).insert(fingerprint(&certificate), identity);
+        let tls = |error: &dyn std::fmt::Display| CertificateError::Tls(error.to_string());
+        let mut roots = RootCertStore::empty();
+        roots.add(self.authority.der().clone()).map_err(|e| tls(&e))?;
+        let key = PrivateKeyDer::from_pem_slice(files.key_pem.as_bytes()).map_err(|e| tls(&e))?;
+        let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|e| tls(&e))?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![certificate], key)
+            .map_err(|e| tls(&e))?;
+        Ok(Arc::new(config))
     }
 
     /// A kubeconfig for the administrator. `server` is the URL, such as `https://127.0.0.1:6443`; `name` becomes the

@@ -204,6 +204,7 @@ static BUILTIN: LazyLock<Vec<Arc<Kind>>> = LazyLock::new(|| {
         core::LimitRange: "limitrange" ["limits"] [] [] [];
         core::ResourceQuota: "resourcequota" ["quota"] [] [Status] [];
         apiextensions::CustomResourceDefinition: "customresourcedefinition" ["crd" "crds"] ["api-extensions"] [Status] [];
+        apps::ControllerRevision: "controllerrevision" [] [] [] [];
         apps::DaemonSet: "daemonset" ["ds"] ["all"] [Status] [];
         apps::Deployment: "deployment" ["deploy"] ["all"] [Scale Status] [];
         apps::ReplicaSet: "replicaset" ["rs"] ["all"] [Scale Status] ["status.replicas"];

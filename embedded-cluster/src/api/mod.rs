@@ -10,6 +10,7 @@ mod certificates;
 mod convert;
 mod custom;
 mod discovery;
+mod eviction;
 mod fields;
 mod identity;
 mod kinds;

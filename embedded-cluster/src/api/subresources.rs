@@ -9,13 +9,12 @@ use super::route::Target;
 use super::router::Call;
 use super::status::{FieldError, Refusal};
 use super::{body, fields, patch, read};
-use crate::store::{DeleteOptions, Resource};
 
 pub(super) fn answer(call: &Call, target: &Target, sub: Sub) -> Result<Response<Body>, Refusal> {
     match (sub, &call.method) {
         (Sub::Scale, &Method::GET | &Method::PUT | &Method::PATCH) => scale(call, target),
         (Sub::Binding, &Method::POST) => bind(call, target),
-        (Sub::Eviction, &Method::POST) => evict(call, target),
+        (Sub::Eviction, &Method::POST) => super::eviction::evict(call, target),
         (Sub::Token, &Method::POST) => token(call, target),
         (Sub::Finalize, &Method::PUT) => finalize(call, target),
         _ => Err(Refusal::method_not_allowed()),
@@ -161,41 +160,8 @@ fn bind(call: &Call, target: &Target) -> Result<Response<Body>, Refusal> {
     Ok(respond::json(StatusCode::CREATED, &success(201)))
 }
 
-fn success(code: u16) -> Value {
+pub(super) fn success(code: u16) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": code})
-}
-
-/// Deletes a pod unless a PodDisruptionBudget forbids it now.
-fn evict(call: &Call, target: &Target) -> Result<Response<Body>, Refusal> {
-    let name = target.object_name()?;
-    let eviction = body::parse(call)?;
-    let store = &call.state.store;
-    let pod = store.get(&target.kind.storage, target.namespace(), name).map_err(Refusal::from)?;
-    let budgets = store.list(&Resource::of::<k8s_openapi::api::policy::v1::PodDisruptionBudget>(), target.namespace());
-    let ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed" | "Pending"));
-    for budget in budgets.items.iter().filter(|budget| !ended && selects(&budget["spec"]["selector"], &pod)) {
-        if budget["status"]["disruptionsAllowed"].as_i64().unwrap_or(0) <= 0 {
-            let budget_name = budget["metadata"]["name"].as_str().unwrap_or_default();
-            let healthy = budget["status"]["desiredHealthy"].as_i64().unwrap_or(0);
-            let current = budget["status"]["currentHealthy"].as_i64().unwrap_or(0);
-            let mut refusal = Refusal::new(429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.");
-            refusal.details = Some(json!({"causes": [{"reason": "DisruptionBudget",
-                "message": format!("The disruption budget {budget_name} needs {healthy} healthy pods and has {current} currently")}]}));
-            return Err(refusal);
-        }
-    }
-    let options = DeleteOptions {
-        grace_period_seconds: eviction["deleteOptions"]["gracePeriodSeconds"].as_i64(),
-        uid: eviction["deleteOptions"]["preconditions"]["uid"].as_str().map(str::to_owned),
-        ..DeleteOptions::default()
-    };
-    store.delete_or_try(&target.kind.storage, target.namespace(), name, &options, call.dry_run()?).map_err(Refusal::from)?;
-    Ok(respond::json(StatusCode::CREATED, &success(201)))
-}
-
-/// Whether a `metav1.LabelSelector` selects an object; one without any requirement selects all.
-fn selects(selector: &Value, object: &Value) -> bool {
-    super::selector::LabelSelector::parse(&selector_text(selector)).is_ok_and(|selector| selector.matches(object))
 }
 
 /// TokenRequest: `kubectl create token`.

@@ -18,6 +18,28 @@ pub enum Lifetime {
     Detached,
 }
 
+/// The kubelets' heartbeats and what the control plane makes of their absence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeMonitor {
+    /// Between two renewals of a node's Lease; at most a third of `grace`. Kubernetes: 10 s.
+    pub renew_every: Duration,
+    /// Kubernetes: 50 s (`--node-monitor-grace-period`; 40 s before 1.32).
+    pub grace: Duration,
+}
+
+impl Default for NodeMonitor {
+    fn default() -> Self {
+        Self { renew_every: Duration::from_secs(10), grace: Duration::from_secs(50) }
+    }
+}
+
+impl NodeMonitor {
+    /// A lost node is noticed after `grace`, with heartbeats in proportion.
+    pub fn noticing_after(grace: Duration) -> Self {
+        Self { renew_every: grace / 5, grace }
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClusterConfig {
     /// Names the lab among this user's labs: a DNS label (lower-case letters, digits, `-`).
@@ -33,6 +55,8 @@ pub struct ClusterConfig {
     pub executable: Option<PathBuf>,
     /// Whether a cluster DNS (Deployment `coredns`, Service `kube-dns`) is installed.
     pub cluster_dns: bool,
+    /// How long a node may be silent before the control plane takes it for lost.
+    pub node_monitor: NodeMonitor,
     /// Bound of the wait for the API and all nodes to be ready.
     pub ready_within: Duration,
 }
@@ -48,6 +72,7 @@ impl ClusterConfig {
             lifetime: Lifetime::Attached,
             executable: None,
             cluster_dns: true,
+            node_monitor: NodeMonitor::default(),
             ready_within: Duration::from_secs(20),
         }
     }

@@ -8,7 +8,7 @@ mod error;
 mod launch;
 mod state_dir;
 
-pub use config::{ClusterConfig, Lifetime};
+pub use config::{ClusterConfig, Lifetime, NodeMonitor};
 pub use error::{Barrier, ClusterError};
 pub use launch::{Cluster, list_labs};
 pub use state_dir::{LabRecord, default_state_dir};

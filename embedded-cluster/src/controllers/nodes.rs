@@ -1,11 +1,14 @@
-//! Node health: a node that is not Ready is tainted so that nothing new comes there and, after the time that its pods
-//! tolerate, what runs there is evicted (`node-lifecycle-controller`). And pods of nodes that no longer exist go.
+//! Node health (`node-lifecycle-controller`): a node whose Lease is no longer renewed is taken for lost; one that is not
+//! Ready is tainted so that nothing new comes there and, after the time that its pods tolerate, what runs there is
+//! evicted. And pods of nodes that no longer exist go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, NodeSpec, Pod, Taint, Toleration};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, NodeSpec, Pod, PodCondition, Taint, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::events::{Recorder, reference};
@@ -17,11 +20,15 @@ use crate::store::{DeleteOptions, Store};
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+/// So that the clock has really passed the limit when it is looked at again.
+const LOOK_AFTER: Duration = Duration::from_millis(20);
 /// What the DefaultTolerationSeconds admission gives pods that say nothing themselves.
 const DEFAULT_TOLERATION: Duration = Duration::from_secs(300);
 
 /// Runs for ever.
-pub(super) async fn run(store: Store, pods: Objects<Pod>) {
+///
+/// `grace`: how long a Lease may go without renewal (`--node-monitor-grace-period`).
+pub(super) async fn run(store: Store, pods: Objects<Pod>, grace: Duration) {
     let nodes: Objects<Node> = Objects::new(&store);
     let triggers = vec![
         Trigger::itself(nodes.resource()),
@@ -29,11 +36,22 @@ pub(super) async fn run(store: Store, pods: Objects<Pod>) {
             pod["spec"]["nodeName"].as_str().map(|node| (String::new(), node.to_owned())).into_iter().collect()
         }),
     ];
-    let controller = Controller { recorder: Recorder::new(&store, "node-controller", None), nodes, pods };
+    let controller = Controller {
+        recorder: Recorder::new(&store, "node-controller", None),
+        leases: Objects::new(&store),
+        known: Mutex::default(),
+        grace,
+        nodes,
+        pods,
+    };
     drive(store, triggers, move |key| controller.reconcile(key)).await;
 }
 
 struct Controller {
+    leases: Objects<Lease>,
+    /// Nodes that were greeted.
+    known: Mutex<BTreeSet<String>>,
+    grace: Duration,
     nodes: Objects<Node>,
     pods: Objects<Pod>,
     recorder: Recorder,
@@ -42,6 +60,8 @@ struct Controller {
 impl Controller {
     fn reconcile(&self, node_key: &Key) -> Outcome {
         let Some(node) = self.nodes.get("", &node_key.1) else { return Outcome::Done };
+        self.greet(&node);
+        let (node, look_again) = self.listen(node);
         let ready = node.status.iter().flat_map(|s| s.conditions.iter().flatten()).find(|c| c.type_ == "Ready");
         let status = ready.map_or("True", |c| c.status.as_str());
         let spec = node.spec.clone().unwrap_or_default();
@@ -51,15 +71,61 @@ impl Controller {
                 node.spec.get_or_insert_default().taints = Some(taints.clone()).filter(|taints| !taints.is_empty());
             });
         }
-        if status == "True" {
-            return Outcome::Done;
+        if status == "True" && !taints.iter().any(|taint| taint.effect == "NoExecute") {
+            return look_again;
         }
         let on_node: Vec<_> =
             self.pods.list(None).into_iter().filter(|p| p.spec.as_ref().and_then(|s| s.node_name.as_ref()) == Some(&node_key.1)).collect();
-        for pod in &on_node {
-            self.mark_not_ready(pod);
+        if status != "True" {
+            for pod in &on_node {
+                self.mark_not_ready(pod);
+            }
         }
-        self.evict(&on_node, &taints)
+        match (self.evict(&on_node, &taints), look_again) {
+            (Outcome::Again(a), Outcome::Again(b)) => Outcome::Again(a.min(b)),
+            (Outcome::Done, other) | (other, Outcome::Done) => other,
+        }
+    }
+
+    fn greet(&self, node: &Node) {
+        let name = node.metadata.name.clone().unwrap_or_default();
+        if self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
+            let message = format!("Node {name} event: Registered Node {name} in Controller");
+            self.recorder.normal(&reference(node), "RegisteredNode", message);
+        }
+    }
+
+    /// Compares the node's Lease with the clock. Nothing is said of a node that never had one: nobody promised to renew it.
+    fn listen(&self, node: Arc<Node>) -> (Arc<Node>, Outcome) {
+        let name = node.metadata.name.clone().unwrap_or_default();
+        let lease = self.leases.get("kube-node-lease", &name);
+        let Some(renewed) = lease.and_then(|lease| Some(lease.spec.as_ref()?.renew_time.as_ref()?.0)) else {
+            return (node, Outcome::Again(self.grace));
+        };
+        let silent = Duration::try_from(Timestamp::now().duration_since(renewed)).unwrap_or_default();
+        if silent < self.grace {
+            return (node, Outcome::Again(self.grace.saturating_sub(silent) + LOOK_AFTER));
+        }
+        let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+        if conditions.clone().all(|condition| condition.status == "Unknown") {
+            return (node, Outcome::Done);
+        }
+        let was_ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        let now = Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default());
+        let lost = self.nodes.modify(&(String::new(), name.clone()), |node| {
+            for condition in node.status.get_or_insert_default().conditions.iter_mut().flatten() {
+                if condition.status != "Unknown" {
+                    condition.status = "Unknown".to_owned();
+                    condition.reason = Some("NodeStatusUnknown".to_owned());
+                    condition.message = Some("Kubelet stopped posting node status.".to_owned());
+                    condition.last_transition_time = Some(now.clone());
+                }
+            }
+        });
+        if was_ready {
+            self.recorder.normal(&reference(&*node), "NodeNotReady", format!("Node {name} status is now: NodeNotReady"));
+        }
+        (lost.unwrap_or(node), Outcome::Done)
     }
 
     /// A node that nobody hears from cannot say that its pods are unready, so the control plane does.
@@ -78,13 +144,14 @@ impl Controller {
         }
     }
 
-    fn evict(&self, pods: &[std::sync::Arc<Pod>], taints: &[Taint]) -> Outcome {
+    fn evict(&self, pods: &[Arc<Pod>], taints: &[Taint]) -> Outcome {
         let mut next: Option<Duration> = None;
         for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
             let Some(left) = taints.iter().filter_map(|taint| time_left(pod, taint)).min() else { continue };
             if left.is_zero() {
                 let (namespace, name) = key(&**pod);
                 self.recorder.normal(&reference(&**pod), "TaintManagerEviction", format!("Marking for deletion Pod {namespace}/{name}"));
+                let _ = self.pods.modify(&(namespace.clone(), name.clone()), doom);
                 let _ = self.pods.delete(&(namespace, name), &DeleteOptions::default());
             } else {
                 next = Some(next.map_or(left, |n| n.min(left)));
@@ -92,6 +159,20 @@ impl Controller {
         }
         next.map_or(Outcome::Done, Outcome::Again)
     }
+}
+
+/// Says why the pod is going (KEP-3329).
+fn doom(pod: &mut Pod) {
+    let conditions = pod.status.get_or_insert_default().conditions.get_or_insert_default();
+    conditions.retain(|condition| condition.type_ != "DisruptionTarget");
+    conditions.push(PodCondition {
+        type_: "DisruptionTarget".to_owned(),
+        status: "True".to_owned(),
+        reason: Some("DeletionByTaintManager".to_owned()),
+        message: Some("Taint manager: deleting due to NoExecute taint".to_owned()),
+        last_transition_time: Some(Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default())),
+        ..PodCondition::default()
+    });
 }
 
 /// The taints others set, and those that follow from the node's state, with the time at which each appeared.
@@ -147,7 +228,7 @@ fn time_left(pod: &Pod, taint: &Taint) -> Option<Duration> {
 }
 
 /// Labels of all nodes, for the scheduler's look at topology.
-pub(super) fn labels_of(nodes: &[std::sync::Arc<Node>]) -> BTreeMap<String, BTreeMap<String, String>> {
+pub(super) fn labels_of(nodes: &[Arc<Node>]) -> BTreeMap<String, BTreeMap<String, String>> {
     let label = |node: &Node| (node.metadata.name.clone().unwrap_or_default(), node.metadata.labels.clone().unwrap_or_default());
     nodes.iter().map(|node| label(node)).collect()
 }

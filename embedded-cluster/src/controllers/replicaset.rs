@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
 
+use super::claim;
 use super::events::{Recorder, reference};
-use super::objects::{Key, Objects, key_of};
-use super::pods::{availability, controlled_by, controller_of, generated_name, is_active, is_ready, key, phase};
+use super::objects::{Key, Objects};
+use super::pods::{availability, generated_name, is_active, is_ready, key, phase};
 use super::reconcile::{Outcome, Trigger, drive};
 use super::selectors;
 use crate::store::{DeleteOptions, Store};
@@ -19,15 +20,10 @@ use crate::store::{DeleteOptions, Store};
 /// Runs for ever.
 pub(super) async fn run(store: Store, pods: Objects<Pod>) {
     let sets: Objects<ReplicaSet> = Objects::new(&store);
-    let orphans = sets.clone();
     let triggers = vec![
         Trigger::itself(sets.resource()),
         Trigger::controller_of(pods.resource(), "ReplicaSet"),
-        // A pod without controller may be one that a set should take over.
-        Trigger::new(pods.resource(), move |pod| {
-            let owned = pod["metadata"]["ownerReferences"].as_array().is_some_and(|owners| !owners.is_empty());
-            if owned { Vec::new() } else { orphans.list(Some(&key_of(pod).0)).iter().map(|set| key(&**set)).collect() }
-        }),
+        claim::orphans::<ReplicaSet>(&store, &pods),
     ];
     let controller = Controller { recorder: Recorder::new(&store, "replicaset-controller", None), sets, pods };
     drive(store, triggers, move |key| controller.reconcile(key)).await;
@@ -43,41 +39,11 @@ impl Controller {
     fn reconcile(&self, key: &Key) -> Outcome {
         let Some(set) = self.sets.get(&key.0, &key.1) else { return Outcome::Done };
         let Some(spec) = &set.spec else { return Outcome::Done };
-        let mut active = self.claim(&set, spec);
+        let mut active = claim::claim(&self.pods, &*set, &spec.selector, is_active);
         if set.metadata.deletion_timestamp.is_none() {
             self.scale(&set, spec, &mut active);
         }
         self.report(&set, spec, &active)
-    }
-
-    /// The set's active pods, after taking over matching pods without controller and letting go of those that no
-    /// longer match.
-    fn claim(&self, set: &ReplicaSet, spec: &ReplicaSetSpec) -> Vec<Arc<Pod>> {
-        let uid = set.metadata.uid.as_deref().unwrap_or_default();
-        let leaving = set.metadata.deletion_timestamp.is_some();
-        let mut claimed = Vec::new();
-        for pod in self.pods.list(set.metadata.namespace.as_deref()) {
-            if !is_active(&pod) {
-                continue;
-            }
-            let matches = selectors::matches(&spec.selector, pod.metadata.labels.as_ref());
-            match controller_of(&pod.metadata) {
-                Some(owner) if owner.uid == uid && matches => claimed.push(pod),
-                Some(owner) if owner.uid == uid && !leaving => {
-                    let _ = self.pods.modify(&key(&*pod), |pod| {
-                        pod.metadata.owner_references.iter_mut().for_each(|owners| owners.retain(|owner| owner.uid != uid));
-                    });
-                }
-                None if matches && !leaving => {
-                    let adopted = self.pods.modify(&key(&*pod), |pod| {
-                        pod.metadata.owner_references.get_or_insert_default().push(controlled_by(set));
-                    });
-                    claimed.extend(adopted);
-                }
-                _ => {}
-            }
-        }
-        claimed
     }
 
     fn scale(&self, set: &ReplicaSet, spec: &ReplicaSetSpec, active: &mut Vec<Arc<Pod>>) {
@@ -148,14 +114,11 @@ impl Controller {
 }
 
 fn new_pod(set: &ReplicaSet, spec: &ReplicaSetSpec) -> Pod {
-    let template = spec.template.clone().unwrap_or_default();
-    let mut metadata = template.metadata.unwrap_or_default();
+    let mut pod = claim::pod_of(set, &spec.template.clone().unwrap_or_default());
     let prefix = format!("{}-", set.metadata.name.as_deref().unwrap_or_default());
-    metadata.name = Some(generated_name(&prefix));
-    metadata.generate_name = Some(prefix);
-    metadata.namespace.clone_from(&set.metadata.namespace);
-    metadata.owner_references = Some(vec![controlled_by(set)]);
-    Pod { metadata, spec: template.spec, status: None }
+    pod.metadata.name = Some(generated_name(&prefix));
+    pod.metadata.generate_name = Some(prefix);
+    pod
 }
 
 fn node_of(pod: &Pod) -> String {

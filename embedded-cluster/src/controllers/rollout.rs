@@ -47,7 +47,8 @@ impl Limits {
     }
 }
 
-fn scaled(value: &IntOrString, of: i32, round_up: bool) -> i32 {
+/// An absolute number, or a percentage of `of`.
+pub(super) fn scaled(value: &IntOrString, of: i32, round_up: bool) -> i32 {
     match value {
         IntOrString::Int(number) => *number,
         IntOrString::String(text) => match text.strip_suffix('%').and_then(|percent| percent.parse::<i32>().ok()) {

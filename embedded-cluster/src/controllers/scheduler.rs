@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, NodeSelectorTerm, Pod, PodAffinityTerm, PodCondition, PodSpec};
+use k8s_openapi::api::core::v1::{Node, NodeSelectorTerm, PersistentVolumeClaim, Pod, PodAffinityTerm, PodCondition, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::events::{Recorder, reference};
@@ -23,6 +23,8 @@ pub(super) async fn run(store: Store, pods: Objects<Pod>) {
     let nodes: Objects<Node> = Objects::new(&store);
     let waiting = pods.clone();
     let other_waiting = pods.clone();
+    let claims: Objects<PersistentVolumeClaim> = Objects::new(&store);
+    let claiming = pods.clone();
     let unbound = |pods: &Objects<Pod>| -> Vec<Key> {
         pods.list(None).iter().filter(|pod| node_of(pod).is_none() && !is_finished(pod)).map(|pod| key(&**pod)).collect()
     };
@@ -38,14 +40,16 @@ pub(super) async fn run(store: Store, pods: Objects<Pod>) {
             }
         }),
         Trigger::new(nodes.resource(), move |_| unbound(&other_waiting)),
+        Trigger::new(claims.resource(), move |_| unbound(&claiming)),
     ];
-    let scheduler = Scheduler { recorder: Recorder::new(&store, NAME, None), nodes, pods };
+    let scheduler = Scheduler { claims, recorder: Recorder::new(&store, NAME, None), nodes, pods };
     drive(store, triggers, move |key| scheduler.reconcile(key)).await;
 }
 
 struct Scheduler {
     nodes: Objects<Node>,
     pods: Objects<Pod>,
+    claims: Objects<PersistentVolumeClaim>,
     recorder: Recorder,
 }
 
@@ -63,12 +67,35 @@ impl Scheduler {
             return Outcome::Done;
         }
         let nodes = self.nodes.list(None);
+        if let Some(reason) = self.unbound_claim(&pod, spec) {
+            self.refuse(&pod, nodes.len(), &reason);
+            return Outcome::Done;
+        }
         let others = self.pods.list(None);
         match choose(&pod, &nodes, &others) {
             Ok(node) => self.bind(&pod, &node),
-            Err(reasons) => self.refuse(&pod, nodes.len(), &reasons),
+            Err(reasons) => {
+                let mut listed: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+                listed.sort();
+                self.refuse(&pod, nodes.len(), &listed.join(", "));
+            }
         }
         Outcome::Done
+    }
+
+    /// Plugin VolumeBinding's pre-filter: nothing in this lab ever binds a claim, a person may.
+    fn unbound_claim(&self, pod: &Pod, spec: &PodSpec) -> Option<String> {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let sources = spec.volumes.iter().flatten().filter_map(|volume| volume.persistent_volume_claim.as_ref());
+        for source in sources {
+            let Some(claim) = self.claims.get(namespace, &source.claim_name) else {
+                return Some(format!("persistentvolumeclaim \"{}\" not found", source.claim_name));
+            };
+            if claim.spec.as_ref().and_then(|s| s.volume_name.as_deref()).is_none_or(str::is_empty) {
+                return Some("pod has unbound immediate PersistentVolumeClaims".to_owned());
+            }
+        }
+        None
     }
 
     fn bind(&self, pod: &Pod, node: &str) {
@@ -85,14 +112,12 @@ impl Scheduler {
         }
     }
 
-    fn refuse(&self, pod: &Pod, nodes: usize, reasons: &BTreeMap<String, usize>) {
-        let listed: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    fn refuse(&self, pod: &Pod, nodes: usize, reasons: &str) {
         let message = if nodes == 0 {
             "no nodes available to schedule pods".to_owned()
         } else {
             format!(
-                "0/{nodes} nodes are available: {}. preemption: 0/{nodes} nodes are available: {nodes} Preemption is not helpful for scheduling.",
-                listed.join(", ")
+                "0/{nodes} nodes are available: {reasons}. preemption: 0/{nodes} nodes are available: {nodes} Preemption is not helpful for scheduling."
             )
         };
         let known = super::pods::condition(pod, "PodScheduled").and_then(|c| c.message.clone());
@@ -164,12 +189,10 @@ fn unfit(pod: &Pod, spec: &PodSpec, node: &Node, topology: &Topology, others: &[
             return Some(format!("node(s) had untolerated taint {{{}: {value}}}", taint.key));
         }
     }
-    let affinity = spec.affinity.clone().unwrap_or_default();
-    let required = affinity.node_affinity.as_ref().and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
-    let selected = spec.node_selector.as_ref().is_none_or(|selector| matches_map(selector, node.metadata.labels.as_ref()));
-    if !selected || required.is_some_and(|r| !r.node_selector_terms.iter().any(|term| term_matches(term, node))) {
+    if !selects_node(spec, node) {
         return Some("node(s) didn't match Pod's node affinity/selector".to_owned());
     }
+    let affinity = spec.affinity.clone().unwrap_or_default();
     let anti = affinity.pod_anti_affinity.iter().flat_map(|a| a.required_during_scheduling_ignored_during_execution.iter().flatten());
     for term in anti {
         if peers(pod, term, node, topology, others) > 0 {
@@ -185,6 +208,14 @@ fn unfit(pod: &Pod, spec: &PodSpec, node: &Node, topology: &Topology, others: &[
         }
     }
     port_conflict(spec, node, others).then(|| "node(s) didn't have free ports for the requested pod ports".to_owned())
+}
+
+/// Whether the pod's node selector and required node affinity choose the node.
+pub(super) fn selects_node(spec: &PodSpec, node: &Node) -> bool {
+    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+    let selected = spec.node_selector.as_ref().is_none_or(|selector| matches_map(selector, node.metadata.labels.as_ref()));
+    selected && required.is_none_or(|r| r.node_selector_terms.iter().any(|term| term_matches(term, node)))
 }
 
 fn port_conflict(spec: &PodSpec, node: &Node, others: &[Arc<Pod>]) -> bool {

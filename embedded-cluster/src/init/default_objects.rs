@@ -123,6 +123,7 @@ fn deployment(selector: &Value) -> Value {
                 "metadata": {"labels": selector},
                 "spec": {
                     "serviceAccountName": "coredns",
+                    "priorityClassName": "system-cluster-critical",
                     // The node's own resolver: the cluster's would be the pod itself.
                     "dnsPolicy": "Default",
                     "containers": [{

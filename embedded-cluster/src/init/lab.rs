@@ -18,7 +18,7 @@ use crate::cluster::{LaunchMessage, Request, StateDir};
 use crate::controllers::{self, ControllersConfig};
 use crate::handover::Channel;
 use crate::hostport;
-use crate::kubelet::{BackOffLimits, ClusterPods, Kubelet, KubeletSettings, NodeIdentity};
+use crate::kubelet::{ApiConnection, BackOffLimits, ClusterPods, Kubelet, KubeletSettings, NodeIdentity};
 use crate::network::{DataPlane, DataPlaneConfig};
 
 use crate::runtime::{ContainerRuntime, Images, NamespaceRuntime, Reaper, RuntimeConfig};
@@ -66,10 +66,20 @@ pub(super) async fn run(request: Request, state_dir: StateDir, mounts: LabMounts
         cluster_dns: CLUSTER_DNS,
         cluster_domain: "cluster.local".to_owned(),
         back_off: BackOffLimits::default(),
+        api: None,
     };
     let first_node = nodes.first().map(|node| node.address).ok_or("a lab needs a node")?;
-    let kubelets: Vec<Arc<Kubelet>> =
-        nodes.iter().map(|node| Kubelet::new(&store, node.clone(), settings.clone(), Arc::clone(&runtime))).collect();
+    let mut kubelets: Vec<Arc<Kubelet>> = Vec::new();
+    for node in &nodes {
+        let tls = certificates
+            .client_config(&format!("system:node:{}", node.name), &["system:nodes"])
+            .map_err(|error| format!("make the certificate of {}: {error}", node.name))?;
+        let netns = network.node(&node.name).ok_or_else(|| format!("{} has no network", node.name))?;
+        let (renew_every, grace) = (config.node_monitor.renew_every, config.node_monitor.grace);
+        let mut settings = settings.clone();
+        settings.api = Some(ApiConnection { netns, address: in_cluster, tls, renew_every, grace });
+        kubelets.push(Kubelet::new(&store, node.clone(), settings, Arc::clone(&runtime)));
+    }
 
     // Whatever of these ends, ends the lab: a cluster with a part missing would be a lie.
     let mut parts: JoinSet<&'static str> = JoinSet::new();
@@ -85,6 +95,7 @@ pub(super) async fn run(request: Request, state_dir: StateDir, mounts: LabMounts
         &store,
         ControllersConfig {
             ca_certificate: certificates.ca_pem(),
+            node_grace: config.node_monitor.grace,
             apply: Arc::new(move |plan| {
                 let plane = plane.clone();
                 Box::pin(async move { plane.apply(&plan).await.map_err(|error| error.to_string()) })

@@ -1,6 +1,7 @@
 //! Logs, exec, attach and port-forward: finds the node that runs the pod, and the container in it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,6 +19,13 @@ use crate::controllers::objects::Objects;
 use crate::controllers::pods::{is_finished, phase};
 use crate::runtime::{ContainerId, ExecProcess, ExecSpec, RuntimeError};
 use crate::store::Store;
+
+/// Where a kubelet listens for the API server.
+const KUBELET_PORT: u16 = 10250;
+/// How the API server begins its complaint when it cannot reach a kubelet for exec, attach or port-forward.
+const BACKEND: &str = "error dialing backend: ";
+/// kube-apiserver waits 30 s; nobody in a lab would.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The pods of all nodes, as the API server reaches them through their kubelets.
 pub struct ClusterPods {
@@ -49,6 +57,15 @@ impl ClusterPods {
         }
         let kubelet = self.kubelets.iter().find(|kubelet| kubelet.node.name == node);
         kubelet.cloned().ok_or_else(|| AccessError::Internal(format!("no kubelet runs on node \"{node}\"")))
+    }
+
+    /// The API server's own connection to the kubelet would take the same link the other way.
+    async fn dial(&self, kubelet: &Kubelet, context: &str) -> Result<(), AccessError> {
+        if kubelet.link.answers_within(DIAL_TIMEOUT).await {
+            return Ok(());
+        }
+        let address = kubelet.node.address;
+        Err(AccessError::Internal(format!("{context}dial tcp {address}:{KUBELET_PORT}: i/o timeout")))
     }
 
     async fn find(&self, target: &ContainerTarget) -> Result<Found, AccessError> {
@@ -117,6 +134,9 @@ impl PodAccess for ClusterPods {
         options: &LogOptions,
     ) -> Result<BoxStream<'static, std::io::Result<Bytes>>, AccessError> {
         let Found { kubelet, pod, container } = self.find(target).await?;
+        let (namespace, name, address) = (&target.namespace, &target.pod, kubelet.node.address);
+        let url = format!("https://{address}:{KUBELET_PORT}/containerLogs/{namespace}/{name}/{}", container.name);
+        self.dial(&kubelet, &format!("Get \"{url}\": ")).await?;
         let attempt = if options.previous {
             container.previous.ok_or_else(|| {
                 AccessError::BadRequest(format!("previous terminated container \"{}\" in pod \"{}\" not found", container.name, target.pod))
@@ -147,6 +167,7 @@ impl PodAccess for ClusterPods {
 
     async fn exec(&self, target: &ContainerTarget, spec: ExecSpec) -> Result<ExecProcess, AccessError> {
         let (found, id) = self.running(target, "exec into").await?;
+        self.dial(&found.kubelet, BACKEND).await?;
         found.kubelet.runtime.exec(&id, spec).await.map_err(runtime_error)
     }
 
@@ -154,6 +175,7 @@ impl PodAccess for ClusterPods {
     /// it wrote is then shown from its log, so that nothing is lost however short its life.
     async fn attach(&self, target: &ContainerTarget, spec: ExecSpec) -> Result<ExecProcess, AccessError> {
         let found = self.find(target).await?;
+        self.dial(&found.kubelet, BACKEND).await?;
         let finished = is_finished(&found.pod);
         if let Some(id) = found.container.id.as_ref().filter(|_| !finished) {
             match found.kubelet.runtime.attach(id, spec.stdin).await {
@@ -193,6 +215,7 @@ impl PodAccess for ClusterPods {
             )));
         }
         let kubelet = self.kubelet(&pod)?;
+        self.dial(&kubelet, BACKEND).await?;
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         kubelet.runtime.dial_in_pod(uid, port).await.map_err(|error| {
             AccessError::Internal(format!(

@@ -35,6 +35,8 @@ const RETRY: Duration = Duration::from_secs(2);
 pub(super) enum Message {
     /// A new version of the pod, or that it is gone from the API.
     Pod(Option<Arc<Pod>>),
+    /// The API is within reach again: what was not reported is reported now.
+    Reconnected,
     /// A ConfigMap or Secret of the namespace changed.
     SourcesChanged,
     Sandbox(Result<Sandbox, String>),
@@ -189,7 +191,7 @@ impl Worker {
             Message::Look(answer) => {
                 let _ = answer.send(self.containers.iter().map(seen).collect());
             }
-            Message::Started(..) | Message::PostStart(..) | Message::Exited(..) | Message::Probed(..) => {}
+            Message::Reconnected | Message::Started(..) | Message::PostStart(..) | Message::Exited(..) | Message::Probed(..) => {}
         }
     }
 
@@ -419,7 +421,7 @@ impl Worker {
     }
 
     fn publish(&mut self) {
-        if self.gone_from_api {
+        if self.gone_from_api || !self.kubelet.link.is_up() {
             return;
         }
         let view = View {

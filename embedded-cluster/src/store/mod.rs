@@ -3,6 +3,7 @@
 //!
 //! Controllers use it in process through [`Typed`]; the API server uses the untyped [`Store`] with the same rules.
 
+mod admission;
 mod allocation;
 mod defaults;
 mod objects;

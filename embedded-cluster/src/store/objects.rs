@@ -11,7 +11,7 @@ use super::rules::{
     keep_system_metadata, metadata_str, not_found, now, pod_grace, resource_key, set_propagation_finalizers,
 };
 use super::shard::{Change, Changes, ResourceKey, Shard};
-use super::{Resource, allocation, defaults};
+use super::{Resource, admission, allocation, defaults};
 
 /// Why the store refused, in the vocabulary of `metav1.StatusReason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +145,11 @@ impl Store {
             object["metadata"]["namespace"] = namespace.into();
         }
         defaults::apply(resource, &mut object);
+        if is_pod(resource) {
+            let classes = ("scheduling.k8s.io".to_owned(), "priorityclasses".to_owned());
+            let classes = state.shards.get(&classes).map(|shard| shard.objects(None)).unwrap_or_default();
+            admission::pod(&mut object, &classes)?;
+        }
         if is_service(resource) {
             allocation::allocate(state.table(resource), &mut object)?;
         }
@@ -154,6 +159,7 @@ impl Store {
         if has_generation(resource) {
             metadata["generation"] = 1.into();
         }
+        admission::with_identity(resource, &mut object);
         if dry_run {
             return Ok(Arc::new(object));
         }

@@ -172,6 +172,7 @@ impl Worker {
             self.kubelet.runtime.remove_sandbox(self.pod.metadata.uid.as_deref().unwrap_or_default()).await;
         }
         if self.pod.metadata.deletion_timestamp.is_some() && !self.gone_from_api {
+            self.kubelet.link.confirm().await;
             let options = DeleteOptions { grace_period_seconds: Some(0), uid: self.pod.metadata.uid.clone(), ..DeleteOptions::default() };
             if let Err(fault) = self.kubelet.pods.delete(&key(&*self.pod), &options) {
                 tracing::debug!(%fault, "pod was removed from the API by someone else");

@@ -34,6 +34,7 @@ impl Lab {
             cluster_dns: [10, 96, 0, 10].into(),
             cluster_domain: "cluster.local".to_owned(),
             back_off: BackOffLimits::default(),
+            api: None,
         };
         let node = NodeIdentity {
             name: "node-1".to_owned(),
