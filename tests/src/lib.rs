@@ -6,6 +6,7 @@
 mod binary;
 mod home;
 mod leftovers;
+pub mod transcript;
 
 pub use binary::gatelab_path;
 pub use home::Home;

@@ -26,6 +26,10 @@ pub(crate) const LINK_LATENCY: &str = "gatelab.dev/link-latency";
 /// Sets the probability that a packet over a node's link is lost: `0` to `1`, or with a percent sign.
 pub(crate) const LINK_LOSS: &str = "gatelab.dev/link-loss";
 
+/// `down`: pods of the node are cut off from everything but their node, which is itself reached as before; what a CNI
+/// plugin leaves behind that lost its routes.
+pub(crate) const POD_NETWORK: &str = "gatelab.dev/pod-network";
+
 /// Everything that network plans are made from.
 pub(super) struct Cluster {
     pub(super) services: Vec<Arc<Service>>,

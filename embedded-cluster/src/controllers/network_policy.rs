@@ -1,15 +1,15 @@
 //! NetworkPolicies resolved to addresses and ports: who is isolated in which direction, and what is let through
 //! nevertheless. Policies only ever add permissions; a pod no policy selects is open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::network::{Cluster, protocol};
+use super::network::{Cluster, POD_NETWORK, protocol};
 use super::pods::is_finished;
 use super::selectors::{self, Labels};
 use crate::network::{Allow, Isolation, PodIsolation, PortRange, Protocol};
@@ -27,10 +27,15 @@ pub(super) fn isolations(cluster: &Cluster) -> Vec<PodIsolation> {
     let pods: Vec<(&Pod, Ipv4Addr)> = cluster.pods.iter().filter_map(|pod| Some((&**pod, address(pod)?))).collect();
     let namespaces: BTreeMap<&str, Option<&Labels>> =
         cluster.namespaces.iter().map(|n| (n.metadata.name.as_deref().unwrap_or_default(), n.metadata.labels.as_ref())).collect();
+    let cut_off = without_pod_network(cluster);
     let world = World { pods: &pods, namespaces: &namespaces };
     let mut isolated: Vec<PodIsolation> = pods
         .iter()
         .filter_map(|(pod, ip)| {
+            let on = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+            if cut_off.contains(on) {
+                return Some(PodIsolation { pod: *ip, ingress: Isolation::Severed, egress: Isolation::Severed });
+            }
             let (ingress, egress) =
                 (world.isolation(&cluster.policies, pod, Direction::Ingress), world.isolation(&cluster.policies, pod, Direction::Egress));
             (ingress != Isolation::Open || egress != Isolation::Open).then_some(PodIsolation { pod: *ip, ingress, egress })
@@ -38,6 +43,13 @@ pub(super) fn isolations(cluster: &Cluster) -> Vec<PodIsolation> {
         .collect();
     isolated.sort_by_key(|isolation| isolation.pod);
     isolated
+}
+
+fn without_pod_network(cluster: &Cluster) -> BTreeSet<&str> {
+    let down = |node: &&std::sync::Arc<Node>| {
+        node.metadata.annotations.as_ref().and_then(|a| a.get(POD_NETWORK)).is_some_and(|state| state == "down")
+    };
+    cluster.nodes.iter().filter(down).filter_map(|node| node.metadata.name.as_deref()).collect()
 }
 
 /// Pods on the host's network have no policies, those that ended no address of their own any more.

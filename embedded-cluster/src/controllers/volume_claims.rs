@@ -10,6 +10,7 @@ use super::reconcile::{Outcome, Trigger, drive};
 use crate::store::Store;
 
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+const PROTECTION: &str = "kubernetes.io/pvc-protection";
 const PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
 
 /// Runs for ever.
@@ -41,8 +42,12 @@ struct Controller {
 impl Controller {
     fn reconcile(&self, claim_key: &Key) -> Outcome {
         let Some(claim) = self.claims.get(&claim_key.0, &claim_key.1) else { return Outcome::Done };
+        if claim.metadata.deletion_timestamp.is_some() {
+            self.release(claim_key);
+            return Outcome::Done;
+        }
         let pending = claim.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending") == "Pending";
-        if !pending || claim.metadata.deletion_timestamp.is_some() {
+        if !pending {
             return Outcome::Done;
         }
         let about = reference(&*claim);
@@ -62,7 +67,7 @@ impl Controller {
             self.recorder.warning(&about, "ProvisioningFailed", format!("storageclass.storage.k8s.io \"{name}\" not found"));
             return Outcome::Done;
         };
-        if class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer") && !self.has_consumer(claim_key) {
+        if class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer") && !self.is_used(claim_key, |_| true) {
             self.recorder.normal(&about, "WaitForFirstConsumer", "waiting for first consumer to be created before binding");
             return Outcome::Done;
         }
@@ -84,6 +89,16 @@ impl Controller {
         Outcome::Done
     }
 
+    /// A claim goes only when no pod uses it any more (`pvc_protection_controller.go`).
+    fn release(&self, claim: &Key) {
+        if self.is_used(claim, |pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())) {
+            return;
+        }
+        let _ = self.claims.modify(claim, |claim| {
+            claim.metadata.finalizers.iter_mut().for_each(|list| list.retain(|finalizer| finalizer != PROTECTION));
+        });
+    }
+
     fn default_class(&self) -> Option<String> {
         let classes = self.classes.list(None);
         let default = |class: &&std::sync::Arc<StorageClass>| {
@@ -92,8 +107,8 @@ impl Controller {
         classes.iter().find(default)?.metadata.name.clone()
     }
 
-    fn has_consumer(&self, claim: &Key) -> bool {
-        self.pods.list(Some(&claim.0)).iter().any(|pod| {
+    fn is_used(&self, claim: &Key, counts: impl Fn(&Pod) -> bool) -> bool {
+        self.pods.list(Some(&claim.0)).iter().filter(|pod| counts(pod)).any(|pod| {
             let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
             volumes.into_iter().any(|v| v.persistent_volume_claim.as_ref().is_some_and(|source| source.claim_name == claim.1))
         })

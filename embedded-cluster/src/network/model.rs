@@ -51,6 +51,8 @@ pub enum Isolation {
     /// Everything is dropped silently but replies of established connections, traffic of the pod's own node (as the
     /// kubelet's probes need it) and what a rule allows.
     Only(Vec<Allow>),
+    /// Everything is dropped, running connections too: a pod network that lost its routes, not a policy.
+    Severed,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -32,13 +32,22 @@ enum Direction {
 pub(super) fn add_policies(rules: &mut Ruleset, local: Ipv4Net, isolations: &[PodIsolation]) {
     let mut egress = BTreeMap::new();
     let mut ingress = BTreeMap::new();
+    let mut list = Vec::new();
     for isolation in isolations.iter().filter(|isolation| local.contains(&isolation.pod)) {
         for (direction, state, jumps) in
             [(Direction::Egress, &isolation.egress, &mut egress), (Direction::Ingress, &isolation.ingress, &mut ingress)]
         {
-            if let Isolation::Only(allowed) = state {
-                let chain = add_isolation(rules, direction, isolation.pod, allowed);
-                jumps.insert(isolation.pod.octets().to_vec(), Verdict::Jump(chain));
+            match state {
+                Isolation::Open => {}
+                Isolation::Only(allowed) => {
+                    let chain = add_isolation(rules, direction, isolation.pod, allowed);
+                    jumps.insert(isolation.pod.octets().to_vec(), Verdict::Jump(chain));
+                }
+                Isolation::Severed => {
+                    let pod = Ipv4Net::from(isolation.pod);
+                    let packets = if direction == Direction::Egress { source_in(pod) } else { destination_in(pod) };
+                    list.push(Rule::new("severed", [packets, vec![Expression::Counter, Expression::Verdict(Verdict::Drop)]]));
+                }
             }
         }
     }
@@ -46,16 +55,13 @@ pub(super) fn add_policies(rules: &mut Ruleset, local: Ipv4Net, isolations: &[Po
         rules.sets.insert(name.to_owned(), NamedSet { key_length: 4, content: SetContent::Verdicts(jumps) });
     }
     let decide = |map: &str| vec![Expression::Decide { key: ADDRESS, map: map.to_owned() }];
-    rules.add_base_chain(
-        "policy-forward",
-        BaseChain { kind: ChainKind::Filter, hook: Hook::Forward, priority: FILTER },
-        vec![
-            Rule::new("replies and running connections", [replies(), vec![Expression::Verdict(Verdict::Accept)]]),
-            // Chains return for what they allow, so that both ends have their say.
-            Rule::new("what isolated pods send", [vec![source(ADDRESS)], decide(ISOLATED_SOURCES)]),
-            Rule::new("what isolated pods receive", [vec![destination(ADDRESS)], decide(ISOLATED_DESTINATIONS)]),
-        ],
-    );
+    list.extend([
+        Rule::new("replies and running connections", [replies(), vec![Expression::Verdict(Verdict::Accept)]]),
+        // Chains return for what they allow, so that both ends have their say.
+        Rule::new("what isolated pods send", [vec![source(ADDRESS)], decide(ISOLATED_SOURCES)]),
+        Rule::new("what isolated pods receive", [vec![destination(ADDRESS)], decide(ISOLATED_DESTINATIONS)]),
+    ]);
+    rules.add_base_chain("policy-forward", BaseChain { kind: ChainKind::Filter, hook: Hook::Forward, priority: FILTER }, list);
 }
 
 /// Adds the chain with all that is let through to or from the pod, and returns its name.
@@ -137,6 +143,14 @@ mod tests {
     fn only_the_pods_own_node_has_rules_for_it() {
         assert!(rules("10.244.0.0/24", vec![]).chains.contains_key("ingress-10.244.0.5"));
         assert_eq!(rules("10.244.1.0/24", vec![]).chains.len(), 1, "the base chain alone");
+    }
+
+    #[test]
+    fn a_severed_pod_loses_its_running_connections_too() {
+        let mut rules = Ruleset::default();
+        let isolation = PodIsolation { pod: POD, ingress: Isolation::Severed, egress: Isolation::Severed };
+        add_policies(&mut rules, "10.244.0.0/24".parse().unwrap(), &[isolation]);
+        assert_eq!(rules.chains["policy-forward"].rules.len(), 5, "two drops before what accepts running connections");
     }
 
     #[test]

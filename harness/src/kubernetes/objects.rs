@@ -114,6 +114,15 @@ impl Kubernetes {
         Ok(())
     }
 
+    /// Deletes at once, without waiting for the kubelet to say that the pod has ended.
+    pub async fn force_delete(&self, object: &ObjectRef) -> Result<(), KubernetesError> {
+        let kind = self.kind(&object.to_string(), &object.api_version, &object.kind).await?;
+        let api = self.api(&kind, object.namespace.as_deref());
+        let params = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+        self.bounded(format!("deleting {object} by force"), api.delete(&object.name, &params)).await?;
+        Ok(())
+    }
+
     pub async fn get(&self, object: &ObjectRef) -> Result<Value, KubernetesError> {
         let kind = self.kind(&object.to_string(), &object.api_version, &object.kind).await?;
         let api = self.api(&kind, object.namespace.as_deref());

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use embedded_cluster::cluster::{self, Cluster, ClusterConfig, ClusterError};
+use embedded_cluster::cluster::{self, Cluster, ClusterConfig, ClusterError, NodeMonitor};
 use embedded_cluster::runtime::Image;
 
 use super::interface::{ClusterHandle, ClusterRequest, ClusterSetting, Lifetime, Provider, ProviderError};
@@ -37,6 +37,9 @@ impl Provider for Embedded {
         let mut config = ClusterConfig::new(&request.name);
         config.nodes = u8::try_from(request.nodes).unwrap_or(u8::MAX);
         config.ready_within = request.within;
+        if let Some(grace) = request.node_grace {
+            config.node_monitor = NodeMonitor::noticing_after(grace);
+        }
         config.lifetime = match request.lifetime {
             Lifetime::Attached => cluster::Lifetime::Attached,
             Lifetime::Detached => cluster::Lifetime::Detached,

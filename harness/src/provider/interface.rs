@@ -30,6 +30,8 @@ pub struct ClusterRequest {
     /// Unique among this user's clusters; a DNS label.
     pub name: String,
     pub nodes: u32,
+    /// How long a node may be silent before it counts as lost; `None`: the provider's own.
+    pub node_grace: Option<Duration>,
     /// Beside the lab's own image, which every cluster gets.
     pub images: Vec<LabImage>,
     pub lifetime: Lifetime,

@@ -1,4 +1,4 @@
-//! Carrying out a change of a scenario: apply, patch, delete, links, restart, in this order.
+//! Carrying out a change of a scenario: apply, patch, delete, force-delete, links, restart, in this order.
 
 use futures::future::try_join_all;
 use jiff::Timestamp;
@@ -7,12 +7,14 @@ use serde_json::json;
 use super::mirror::Snapshot;
 use crate::kubernetes::{Kubernetes, KubernetesError, ObjectRef};
 use crate::scenario::expect::ObjectName;
+use crate::scenario::model::PodNetwork;
 use crate::scenario::plan::{PlannedChange, PlannedLink};
 use crate::scenario::time::format_duration;
 
 /// Read by the embedded cluster's network controller.
 pub const LATENCY_ANNOTATION: &str = "gatelab.dev/link-latency";
 pub const LOSS_ANNOTATION: &str = "gatelab.dev/link-loss";
+pub const POD_NETWORK_ANNOTATION: &str = "gatelab.dev/pod-network";
 /// What `kubectl rollout restart` sets.
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 
@@ -37,6 +39,11 @@ pub async fn make(
         kubernetes.delete(&object).await?;
         done.push(format!("deleted {object}"));
     }
+    for name in &change.force_delete {
+        let object = reference(name, namespace)?;
+        kubernetes.force_delete(&object).await?;
+        done.push(format!("force deleted {object}"));
+    }
     for link in &change.links {
         done.extend(set_links(kubernetes, link, namespace, now).await?);
     }
@@ -60,7 +67,7 @@ pub async fn set_all_links(
     }
     let nodes = kubernetes.list("v1", "Node", None, None).await?;
     let names = nodes.iter().filter_map(|node| node["metadata"]["name"].as_str());
-    try_join_all(names.map(|name| set_link(kubernetes, name, latency, loss))).await
+    try_join_all(names.map(|name| set_link(kubernetes, name, latency, loss, None))).await
 }
 
 async fn set_links(kubernetes: &Kubernetes, link: &PlannedLink, namespace: &str, now: &Snapshot) -> Result<Vec<String>, KubernetesError> {
@@ -74,7 +81,9 @@ async fn set_links(kubernetes: &Kubernetes, link: &PlannedLink, namespace: &str,
     if nodes.is_empty() {
         return Err(KubernetesError::Manifest { detail: format!("a link change selects pods by {:?}, and there are none", link.node_of) });
     }
-    try_join_all(nodes.into_iter().map(|name| set_link(kubernetes, name, link.latency, link.loss))).await
+    let most = link.nodes.map_or(usize::MAX, |most| most as usize);
+    let chosen = nodes.into_iter().take(most);
+    try_join_all(chosen.map(|name| set_link(kubernetes, name, link.latency, link.loss, link.pod_network))).await
 }
 
 async fn set_link(
@@ -82,6 +91,7 @@ async fn set_link(
     node: &str,
     latency: Option<std::time::Duration>,
     loss: Option<f64>,
+    pod_network: Option<PodNetwork>,
 ) -> Result<String, KubernetesError> {
     let mut annotations = serde_json::Map::new();
     if let Some(latency) = latency {
@@ -89,6 +99,9 @@ async fn set_link(
     }
     if let Some(loss) = loss {
         annotations.insert(LOSS_ANNOTATION.into(), format!("{loss}%").into());
+    }
+    if let Some(state) = pod_network {
+        annotations.insert(POD_NETWORK_ANNOTATION.into(), state.name().into());
     }
     let object = ObjectRef { api_version: "v1".into(), kind: "Node".into(), namespace: None, name: node.to_owned() };
     let told = annotations.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect::<Vec<_>>().join(" ");

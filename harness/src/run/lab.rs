@@ -58,6 +58,7 @@ impl Lab {
         let cluster = ClusterRequest {
             name: request.name.clone(),
             nodes: request.plan.nodes,
+            node_grace: request.plan.node_grace,
             images: images(request),
             lifetime: request.lifetime,
             within: CLUSTER_WITHIN,

@@ -69,6 +69,8 @@ element! {
         pub link_latency: Option<Literal>,
         /// Percentage of packets that each node's link loses.
         pub link_loss: Option<f64>,
+        /// How long a node may be silent before the control plane takes it for lost (`--node-monitor-grace-period`).
+        pub node_grace: Option<Scaled>,
         /// What not every provider can do. Where one is lacking the scenario is skipped with the reason.
         #[serde(default)]
         pub needs: Vec<Need>,
@@ -101,6 +103,9 @@ element! {
         /// Objects by `Kind/name`.
         #[serde(default)]
         pub delete: Vec<Spanned<ObjectName>>,
+        /// Objects by `Kind/name`, as `kubectl delete --force --grace-period=0` deletes them: without waiting for any kubelet.
+        #[serde(default)]
+        pub force_delete: Vec<Spanned<ObjectName>>,
         /// Links of nodes.
         #[serde(default)]
         pub links: Vec<Spanned<LinkChange>>,
@@ -123,6 +128,8 @@ element! {
         #[serde(default)]
         pub delete: Vec<Spanned<ObjectName>>,
         #[serde(default)]
+        pub force_delete: Vec<Spanned<ObjectName>>,
+        #[serde(default)]
         pub links: Vec<Spanned<LinkChange>>,
         #[serde(default)]
         pub restart: Vec<Spanned<ObjectName>>,
@@ -136,6 +143,7 @@ impl Fix {
             apply: self.apply.clone(),
             patch: self.patch.clone(),
             delete: self.delete.clone(),
+            force_delete: self.force_delete.clone(),
             links: self.links.clone(),
             restart: self.restart.clone(),
             settle: self.settle.clone(),
@@ -145,7 +153,12 @@ impl Fix {
 
 impl Change {
     pub fn is_empty(&self) -> bool {
-        self.apply.is_empty() && self.patch.is_empty() && self.delete.is_empty() && self.links.is_empty() && self.restart.is_empty()
+        self.apply.is_empty()
+            && self.patch.is_empty()
+            && self.delete.is_empty()
+            && self.force_delete.is_empty()
+            && self.links.is_empty()
+            && self.restart.is_empty()
     }
 }
 
@@ -154,10 +167,19 @@ element! {
     pub struct LinkChange ("a link change") {
         /// Pods by their labels; their nodes are meant.
         pub node_of: BTreeMap<String, String>,
+        /// At most so many of these nodes, by name. Without it: all.
+        pub nodes: Option<u32>,
         pub latency: Option<Time>,
         /// Percentage of packets lost; 100 cuts the link.
         pub loss: Option<f64>,
+        /// Whether pods of the node are reached from other nodes; the node itself is, either way.
+        pub pod_network: Option<PodNetwork>,
     }
+}
+
+choice! {
+    /// The state of a node's pod network, as a CNI plugin keeps it.
+    pub enum PodNetwork ("a state of the pod network") { Up, Down }
 }
 
 element! {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::decode::Spanned;
 use super::expect::{Hop, ObjectExpectation, ObjectName};
-use super::model::Need;
+use super::model::{Need, PodNetwork};
 use super::probe::{ConnectionUse, Send, SendKind};
 use crate::probe as wire;
 use crate::signature::Expectation;
@@ -29,6 +29,8 @@ pub struct Plan {
     pub link_latency: Option<Duration>,
     /// Percentage.
     pub link_loss: Option<f64>,
+    /// How long a node may be silent before it counts as lost; `None`: as the cluster has it.
+    pub node_grace: Option<Duration>,
     pub needs: Vec<Need>,
     /// Gateway settings, kebab-case, durations as text.
     pub settings: Map<String, Value>,
@@ -53,6 +55,8 @@ pub struct PlannedChange {
     pub patch: Vec<Value>,
     /// Namespace filled in for kinds that have one.
     pub delete: Vec<ObjectName>,
+    /// Without any grace period.
+    pub force_delete: Vec<ObjectName>,
     pub links: Vec<PlannedLink>,
     pub restart: Vec<ObjectName>,
     pub settle: PlannedSettle,
@@ -60,7 +64,12 @@ pub struct PlannedChange {
 
 impl PlannedChange {
     pub fn is_empty(&self) -> bool {
-        self.apply.is_empty() && self.patch.is_empty() && self.delete.is_empty() && self.links.is_empty() && self.restart.is_empty()
+        self.apply.is_empty()
+            && self.patch.is_empty()
+            && self.delete.is_empty()
+            && self.force_delete.is_empty()
+            && self.links.is_empty()
+            && self.restart.is_empty()
     }
 }
 
@@ -68,9 +77,11 @@ impl PlannedChange {
 pub struct PlannedLink {
     /// Labels of the pods whose nodes are meant.
     pub node_of: BTreeMap<String, String>,
+    pub nodes: Option<u32>,
     pub latency: Option<Duration>,
     /// Percentage.
     pub loss: Option<f64>,
+    pub pod_network: Option<PodNetwork>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -112,6 +112,7 @@ impl Entry {
             nodes: cluster.and_then(|cluster| cluster.nodes.as_ref()).map_or(2, |nodes| nodes.value),
             link_latency: cluster.and_then(|cluster| cluster.link_latency).map(|latency| latency.0),
             link_loss: cluster.and_then(|cluster| cluster.link_loss),
+            node_grace: cluster.and_then(|cluster| cluster.node_grace.as_ref()).map(|grace| grace.on(scale)),
             needs: cluster.map(|cluster| cluster.needs.clone()).unwrap_or_default(),
             settings: scenario.settings(&times).unwrap_or_default(),
             app: self.app.manifests.iter().map(|manifest| planner.object(&manifest.object)).collect(),
@@ -150,6 +151,7 @@ impl Planner<'_> {
             apply: change.apply.iter().map(|object| self.object(object)).collect(),
             patch: change.patch.iter().map(|object| self.object(object)).collect(),
             delete: change.delete.iter().map(|name| self.name(name)).collect(),
+            force_delete: change.force_delete.iter().map(|name| self.name(name)).collect(),
             links: change.links.iter().map(|link| self.link(link)).collect(),
             restart: change.restart.iter().map(|name| self.name(name)).collect(),
             settle: change.settle.as_ref().map(|settle| self.settle(settle)).unwrap_or_default(),
@@ -159,6 +161,8 @@ impl Planner<'_> {
     fn link(&self, link: &LinkChange) -> PlannedLink {
         PlannedLink {
             node_of: link.node_of.clone(),
+            nodes: link.nodes,
+            pod_network: link.pod_network,
             latency: link.latency.as_ref().map(|latency| latency.resolve(self.times)),
             loss: link.loss,
         }

@@ -61,13 +61,18 @@ enum TermValue {
 #[serde(transparent)]
 pub struct Times(pub BTreeMap<String, Duration>);
 
+impl Scaled {
+    pub fn on(&self, scale: Scale) -> Duration {
+        match scale {
+            Scale::Lab => self.lab.0,
+            Scale::Production => self.production.0,
+        }
+    }
+}
+
 impl Times {
     pub fn new(scaled: &BTreeMap<String, Spanned<Scaled>>, scale: Scale) -> Self {
-        let pick = |time: &Scaled| match scale {
-            Scale::Lab => time.lab.0,
-            Scale::Production => time.production.0,
-        };
-        Times(scaled.iter().map(|(name, time)| (name.clone(), pick(time))).collect())
+        Times(scaled.iter().map(|(name, time)| (name.clone(), time.on(scale))).collect())
     }
 }
 

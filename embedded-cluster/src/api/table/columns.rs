@@ -71,6 +71,7 @@ pub(super) fn printer(kind: &Kind) -> Printer {
         ("apps", "replicasets") => {
             (heads!["Name", "Desired", "Current", "Ready", "Age"; "Containers", "Images", "Selector"], workloads::replica_set)
         }
+        ("apps", "controllerrevisions") => (heads!["Name", "Controller", "Revision", "Age"], workloads::controller_revision),
         ("apps", "statefulsets") => (heads!["Name", "Ready", "Age"; "Containers", "Images"], workloads::stateful_set),
         ("apps", "daemonsets") => (
             heads!["Name", "Desired", "Current", "Ready", "Up-to-date", "Available", "Node Selector", "Age"; "Containers", "Images", "Selector"],

@@ -37,6 +37,19 @@ pub(super) fn replica_set(o: &Value) -> Vec<Value> {
     ]
 }
 
+pub(super) fn controller_revision(o: &Value) -> Vec<Value> {
+    let owner = list(&o["metadata"]["ownerReferences"]).find(|owner| owner["controller"] == true);
+    let controller = owner.map_or_else(
+        || NONE.to_owned(),
+        |owner| {
+            let group = owner["apiVersion"].as_str().and_then(|version| version.split_once('/')).map_or("", |(group, _)| group);
+            let kind = owner["kind"].as_str().unwrap_or_default().to_lowercase();
+            format!("{kind}.{group}/{}", owner["name"].as_str().unwrap_or_default())
+        },
+    );
+    vec![name(o), controller.into(), number(&o["revision"]).into(), age(o)]
+}
+
 pub(super) fn stateful_set(o: &Value) -> Vec<Value> {
     let ready = format!("{}/{}", number(&o["status"]["readyReplicas"]), number(&o["spec"]["replicas"]));
     vec![name(o), ready.into(), age(o), containers(&o["spec"], "name"), containers(&o["spec"], "image")]

@@ -35,6 +35,10 @@ pub(super) fn claim(claim: &mut Value) {
     if let Some(spec) = present(claim, "spec") {
         set_text(spec, "volumeMode", "Filesystem");
     }
+    // Admission plugin StorageObjectInUseProtection; the controller of claims takes it off again.
+    if claim["metadata"]["deletionTimestamp"].is_null() {
+        set(&mut claim["metadata"], "finalizers", || json!(["kubernetes.io/pvc-protection"]));
+    }
     set_text(&mut claim["status"], "phase", "Pending");
 }
 

@@ -154,7 +154,7 @@ fn objects(change: &Change, problems: &mut Problems) {
     for object in change.apply.iter().chain(&change.patch) {
         app::check_identity(object, object.span, problems);
     }
-    for name in change.delete.iter().chain(&change.restart) {
+    for name in change.delete.iter().chain(&change.force_delete).chain(&change.restart) {
         if name.name.is_none() {
             problems.contradiction(name.span, format!("`{}` names no object", name.value), "a kind alone", "write Kind/name");
         }
@@ -170,8 +170,13 @@ fn objects(change: &Change, problems: &mut Problems) {
         }
     }
     for link in &change.links {
-        if link.latency.is_none() && link.loss.is_none() {
-            problems.contradiction(link.span, "the link change changes nothing", "neither latency nor loss", "add latency or loss");
+        if link.latency.is_none() && link.loss.is_none() && link.pod_network.is_none() {
+            problems.contradiction(
+                link.span,
+                "the link change changes nothing",
+                "neither latency nor loss nor pod-network",
+                "add one of them",
+            );
         }
         percentage(link.loss, link.span, problems);
     }

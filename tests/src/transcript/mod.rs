@@ -1,0 +1,87 @@
+//! A file of shell commands around kubectl, run against any cluster, and what they printed with everything volatile
+//! taken out, so that it can be held in a snapshot or compared with another cluster's.
+
+mod difference;
+mod normalise;
+mod script;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+pub use difference::difference;
+pub use normalise::Normaliser;
+pub use script::{Script, Step, StepKind};
+
+/// One step and what came of it, normalised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub command: String,
+    pub output: String,
+}
+
+/// Where commands run.
+pub struct Stage<'a> {
+    /// Of the cluster.
+    pub kubeconfig: &'a Path,
+    /// The kubectl to use instead of the one on PATH.
+    pub kubectl: Option<&'a Path>,
+    /// Folder that the commands start in: manifests lie there.
+    pub folder: &'a Path,
+}
+
+impl Stage<'_> {
+    /// Runs every step in order; steps that prepare give no entry.
+    ///
+    /// # Errors
+    /// The first step that prepares and fails, with what it printed.
+    pub fn run(&self, script: &Script) -> Result<Vec<Entry>, String> {
+        let nodes = self.shell("kubectl get nodes -o name").map_err(|error| error.to_string())?;
+        let nodes: Vec<String> =
+            String::from_utf8_lossy(&nodes.stdout).lines().filter_map(|line| line.strip_prefix("node/")).map(ToOwned::to_owned).collect();
+        let normaliser = Normaliser::new(nodes);
+        let mut entries = Vec::new();
+        for step in &script.steps {
+            let output = self.shell(&step.command).map_err(|error| format!("{}: {error}", step.command))?;
+            match step.kind {
+                StepKind::Prepare if !output.status.success() => {
+                    let said = [output.stdout, output.stderr].concat();
+                    return Err(format!("{} failed:\n{}", step.command, String::from_utf8_lossy(&said)));
+                }
+                StepKind::Prepare => {}
+                StepKind::Held => entries.push(Entry { command: step.command.clone(), output: printed(&output, &normaliser) }),
+            }
+        }
+        Ok(entries)
+    }
+
+    fn shell(&self, command: &str) -> std::io::Result<Output> {
+        let mut shell = Command::new("timeout");
+        shell.args(["90", "sh", "-c", command]).current_dir(self.folder).env("KUBECONFIG", self.kubeconfig).env("TZ", "UTC");
+        // Terminals and personal settings change what kubectl prints.
+        shell.env_remove("KUBECTL_EXTERNAL_DIFF").env_remove("KUBERC").env("NO_COLOR", "1").stdin(std::process::Stdio::null());
+        if let Some(folder) = self.kubectl.and_then(Path::parent) {
+            let path = std::env::var("PATH").unwrap_or_default();
+            shell.env("PATH", format!("{}:{path}", folder.display()));
+        }
+        shell.output()
+    }
+}
+
+/// Standard output as it is, standard error marked by `!`, the exit code unless it is 0.
+fn printed(output: &Output, normaliser: &Normaliser) -> String {
+    let mut text = normaliser.text(&String::from_utf8_lossy(&output.stdout));
+    for line in normaliser.text(&String::from_utf8_lossy(&output.stderr)).lines() {
+        text.push_str(&format!("! {line}\n"));
+    }
+    match output.status.code() {
+        Some(0) => {}
+        Some(code) => text.push_str(&format!("exit {code}\n")),
+        None => text.push_str("killed\n"),
+    }
+    text
+}
+
+/// As a snapshot holds it.
+pub fn render(entries: &[Entry]) -> String {
+    entries.iter().map(|entry| format!("$ {}\n{}\n", entry.command, entry.output)).collect()
+}

@@ -1,0 +1,77 @@
+//! The file of commands.
+//!
+//! `$ command` is run and its output held; `~ command` prepares: it has to succeed, and its output is not held. Lines that
+//! begin with a space go on with the command before. `# needs: thing` at the top of a section (a line `## title` begins one)
+//! leaves the section out where the cluster under test lacks the thing. Other lines that begin with `#` are comments.
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepKind {
+    Held,
+    Prepare,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub kind: StepKind,
+    /// For `sh -c`.
+    pub command: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Script {
+    pub steps: Vec<Step>,
+}
+
+impl Script {
+    /// # Errors
+    /// The first line that is none of the above, by its number.
+    pub fn parse(text: &str, lacking: &[String]) -> Result<Self, String> {
+        let mut steps: Vec<Step> = Vec::new();
+        let mut left_out = false;
+        for (number, line) in text.lines().enumerate() {
+            if line.starts_with("## ") {
+                left_out = false;
+            } else if let Some(needed) = line.strip_prefix("# needs: ") {
+                left_out = lacking.iter().any(|lacking| lacking == needed.trim());
+            }
+            if left_out || line.trim().is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let kind = match line.split_at(1).0 {
+                "$" => StepKind::Held,
+                "~" => StepKind::Prepare,
+                " " => {
+                    let step = steps.last_mut().ok_or_else(|| format!("line {}: goes on with no command", number + 1))?;
+                    step.command.push('\n');
+                    step.command.push_str(line);
+                    continue;
+                }
+                _ => return Err(format!("line {}: begins with none of `$`, `~`, a space, `#`", number + 1)),
+            };
+            steps.push(Step { kind, command: line[1..].trim().to_owned() });
+        }
+        Ok(Self { steps })
+    }
+
+    /// How many kubectl commands have their output held.
+    pub fn invocations(&self) -> usize {
+        self.steps.iter().filter(|step| step.kind == StepKind::Held).map(|step| step.command.matches("kubectl ").count()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_that_need_what_is_lacking_are_left_out() {
+        let text =
+            "# a comment\n$ kubectl get pods\n## tools\n# needs: shell\n~ true\n$ kubectl exec p --\n  sh\n## more\n$ kubectl version\n";
+        let all = Script::parse(text, &[]).expect("a script");
+        assert_eq!((all.steps.len(), all.invocations()), (4, 3));
+        assert_eq!(all.steps[2].command, "kubectl exec p --\n  sh");
+        let without = Script::parse(text, &["shell".to_owned()]).expect("a script");
+        assert_eq!(without.invocations(), 2);
+        assert!(Script::parse("kubectl get pods", &[]).is_err());
+    }
+}

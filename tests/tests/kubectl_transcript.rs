@@ -1,0 +1,51 @@
+//! What kubectl prints for the commands that the documents tell an engineer to type, and many more, held in a snapshot
+//! that was reviewed against real Kubernetes.
+
+#![allow(clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking, and says on standard error why it is skipped")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use gatelab_tests::Home;
+use gatelab_tests::transcript::{Script, Stage, render};
+
+/// At least so many kubectl commands have their output held.
+const LEAST: usize = 120;
+
+fn commands() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("transcript/commands.txt")
+}
+
+#[test]
+fn the_transcript_is_long_enough() {
+    let text = std::fs::read_to_string(commands()).expect("the file of commands");
+    let script = Script::parse(&text, &[]).expect("a script");
+    assert!(script.invocations() >= LEAST, "only {} kubectl commands are held", script.invocations());
+}
+
+#[test]
+fn kubectl_prints_what_it_prints_on_kubernetes() {
+    if Command::new("kubectl").args(["version", "--client"]).output().is_err() {
+        eprintln!("skipped: kubectl is not on PATH");
+        return;
+    }
+    let home = Home::new();
+    let up = home.gatelab().args(["up", "--name", "transcript"]).output().expect("gatelab starts");
+    if !up.status.success() {
+        let said = String::from_utf8_lossy(&up.stderr);
+        assert!(said.contains("namespaces"), "up: {said}");
+        eprintln!("skipped: {said}");
+        return;
+    }
+    let kubeconfig = PathBuf::from(String::from_utf8_lossy(&up.stdout).trim());
+    let text = std::fs::read_to_string(commands()).expect("the file of commands");
+    let script = Script::parse(&text, &[]).expect("a script");
+    let commands = commands();
+    let folder = commands.parent().expect("a folder");
+    let entries = Stage { kubeconfig: &kubeconfig, kubectl: None, folder }.run(&script);
+    let _ = home.gatelab().args(["down", "--all"]).output();
+    let entries = entries.expect("every step that prepares succeeds");
+    insta::with_settings!({snapshot_path => folder.join("snapshots"), prepend_module_to_snapshot => false, omit_expression => true}, {
+        insta::assert_snapshot!("kubectl", render(&entries));
+    });
+}
