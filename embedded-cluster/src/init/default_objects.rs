@@ -28,6 +28,13 @@ pub(super) fn create(store: &Store, api: Ipv4Addr, port: u16, cluster_dns: bool)
     }
     crate::api::create_default_roles(store)?;
     priority_classes(store)?;
+    // The Node authorizer's part, as far as kubelets ask for anything here: they renew Leases.
+    let binding = json!({
+        "metadata": {"name": "gatelab:nodes"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:node"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}],
+    });
+    store.create(&Resource::of::<ClusterRoleBinding>(), None, binding)?;
     kubernetes_service(store, api, port)?;
     if cluster_dns { dns(store) } else { Ok(()) }
 }
