@@ -5,7 +5,7 @@
 const SAFE: &str = "bcdfghjklmnpqrstvwxz2456789";
 /// `d` is a digit, `A` a letter, the rest itself.
 const TIMES: [(&str, &str); 3] =
-    [("dddd-dd-ddTdd:dd:dd", "<time>"), ("AAA, dd AAA dddd dd:dd:dd +dddd", "<time>"), ("AAA Add dd:dd:dd.dddddd", "<time>")];
+    [("dddd-dd-ddTdd:dd:dd", "<time>"), ("AAA, dd AAA dddd dd:dd:dd +dddd", "<time>"), ("dddd-dd-dd dd:dd:dd +dddd UTC", "<time>")];
 /// Lines of which only the key is told.
 const VOLATILE_LINES: [&str; 13] = [
     "resourceVersion:",
@@ -206,6 +206,7 @@ mod tests {
                 "web-<hash>-<random>  1/1  Running  0  <age>  <ip>  <node>",
             ),
             ("Start Time:       Sat, 21 Nov 2026 07:32:33 +0000", "Start Time:  <time>"),
+            ("Created on:   2026-11-21 07:32:33 +0000 UTC", "Created on:  <time>"),
             ("  uid: 148e2ddd-b66d-4ef9-8744-2c2077103959", "  uid: <uid>"),
             ("  creationTimestamp: \"2026-11-21T07:32:33Z\"", "  creationTimestamp: \"<time>\""),
             ("Controlled By:  ReplicaSet/web-86f6b4b56d", "Controlled By:  ReplicaSet/web-<hash>"),
