@@ -83,14 +83,19 @@ impl ApiLink {
 
     /// Returns once a request has come through.
     pub(super) async fn confirm(&self) {
-        while self.ask(Method::GET, "/livez", None, "").await.is_err() {
+        while !self.comes_through().await {
             tokio::time::sleep(RETRY).await;
         }
     }
 
     /// Whether a request comes through within `bound`.
     pub(super) async fn answers_within(&self, bound: Duration) -> bool {
-        matches!(tokio::time::timeout(bound, self.ask(Method::GET, "/livez", None, "")).await, Ok(Ok(_)))
+        tokio::time::timeout(bound, self.comes_through()).await.unwrap_or(false)
+    }
+
+    /// Any answer will do, a refusal too: it has crossed the link.
+    async fn comes_through(&self) -> bool {
+        matches!(self.ask(Method::GET, "/livez", None, "").await, Ok(()) | Err(LinkError::Refused { .. }))
     }
 
     /// Renews the node's Lease for ever, at the interval that was configured.
