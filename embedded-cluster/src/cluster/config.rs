@@ -50,6 +50,8 @@ pub struct ClusterConfig {
     pub nodes: u8,
     /// Added to the default images of [`crate::runtime::Images`].
     pub images: BTreeMap<String, Image>,
+    /// A folder whose `bin` holds tools that every container finds on its PATH.
+    pub tools: Option<PathBuf>,
     pub lifetime: Lifetime,
     /// What is started as the cluster's first process and is `/gatelab` in every container; `None`: the running one.
     pub executable: Option<PathBuf>,
@@ -69,6 +71,7 @@ impl ClusterConfig {
             state_dir: None,
             nodes: 2,
             images: BTreeMap::new(),
+            tools: None,
             lifetime: Lifetime::Attached,
             executable: None,
             cluster_dns: true,

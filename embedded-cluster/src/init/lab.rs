@@ -54,7 +54,7 @@ pub(super) async fn run(request: Request, state_dir: StateDir, mounts: LabMounts
     let store = Store::default();
     default_objects::create(&store, fabric_address, API_PORT, config.cluster_dns)
         .map_err(|fault| format!("create the default objects: {fault}"))?;
-    let images = Images::with_defaults(config.images.clone());
+    let images = Images::with_defaults(config.images.clone()).with_tools(config.tools.as_deref());
     let runtime_config = RuntimeConfig { images, executable: mounts.executable.clone(), root_mount: mounts.container_root.clone() };
     let runtime: Arc<dyn ContainerRuntime> = Arc::new(NamespaceRuntime::new(runtime_config, network.clone(), reaper));
 

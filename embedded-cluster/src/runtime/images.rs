@@ -1,15 +1,19 @@
 //! What image names stand for: there are no image layers here, a name maps to a command and folders of this machine.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::namespaces::DEFAULT_PATH;
 use super::{ImageInfo, RuntimeError};
 
 /// Where the lab's own executable is in every container.
 pub const LAB_EXECUTABLE: &str = "/gatelab";
+
+/// Where the folder of [`Images::with_tools`] is in every container.
+const TOOLS: &str = "/opt/tools";
 
 /// A stand-in for an OCI image: every container sees the system folders of this machine read-only; an image adds what
 /// is run by default and further read-only folders.
@@ -67,6 +71,20 @@ impl Images {
         let mut images: BTreeMap<String, Image> = defaults().into_iter().map(|(name, image)| (canonical(name), image)).collect();
         images.extend(additional.into_iter().map(|(name, image)| (canonical(&name), image)));
         Self(images)
+    }
+
+    /// Puts the tools of a folder of this machine (executables in `bin`) into every container, behind the machine's own on
+    /// PATH. In images that consist of busybox they come first, so that these behave as people know them.
+    #[must_use]
+    pub fn with_tools(mut self, folder: Option<&Path>) -> Self {
+        let Some(folder) = folder else { return self };
+        for (name, image) in &mut self.0 {
+            image.mounts.push((folder.to_owned(), PathBuf::from(TOOLS)));
+            let is_busybox = matches!(without_tag(name), "busybox" | "alpine");
+            let path = if is_busybox { format!("{TOOLS}/bin:{DEFAULT_PATH}") } else { format!("{DEFAULT_PATH}:{TOOLS}/bin") };
+            image.env.entry("PATH".to_owned()).or_insert(path);
+        }
+        self
     }
 
     /// # Errors
@@ -153,6 +171,15 @@ mod tests {
     fn additions_win_over_defaults() {
         let images = Images::with_defaults(BTreeMap::from([("busybox".to_owned(), Image::of_command(["/mine"]))]));
         assert_eq!(images.info("busybox:latest").unwrap().entrypoint, ["/mine"]);
+    }
+
+    #[test]
+    fn tools_are_behind_the_machines_own_but_in_busybox() {
+        let images = Images::with_defaults(BTreeMap::new()).with_tools(Some(Path::new("/cache/tools")));
+        let path = |name: &str| images.info(name).unwrap().env["PATH"].clone();
+        assert!(path("busybox:1.36").starts_with("/opt/tools/bin:/usr/local/sbin:"));
+        assert!(path("nicolaka/netshoot").ends_with(":/bin:/opt/tools/bin"));
+        assert_eq!(images.find("gatelab/lab:dev").unwrap().mounts, [("/cache/tools".into(), "/opt/tools".into())]);
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub struct Response {
     /// Time between the end of the request and the response's headers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
+    /// Memory that each request takes, written to, from its arrival until it is answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ByteSize>,
     /// A pause in the middle of the body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_pause: Option<BodyPause>,
@@ -70,6 +73,7 @@ impl Response {
             body_size,
             header_size: self.header_size.or(default.header_size),
             latency: self.latency.or(default.latency),
+            memory: self.memory.or(default.memory),
             body_pause: self.body_pause.or(default.body_pause),
             delivery: self.delivery.or(default.delivery),
             delivery_close: self.delivery_close.or(default.delivery_close),

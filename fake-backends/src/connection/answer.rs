@@ -21,7 +21,7 @@ use crate::{
     config::{Config, Grpc, Response as Behaviour, Verdict, WebSocket},
     misbehaviour::{
         delivery::{self, Intended},
-        oversized_headers,
+        memory, oversized_headers,
         stalled_body::Payload,
     },
     upstream,
@@ -86,6 +86,7 @@ pub(crate) async fn answer(
         Asked::NotThere => application.plain(StatusCode::NOT_FOUND, json!({"error": "not found"})),
         Asked::Application => {
             let behaviour = config.response_for(parts.method.as_str(), parts.uri.path());
+            let _held = behaviour.memory.map(memory::Held::take);
             if let Some(latency) = &behaviour.latency {
                 sleep(latency.draw()).await;
             }

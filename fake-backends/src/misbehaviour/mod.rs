@@ -16,6 +16,7 @@ pub(crate) mod full_backlog;
 pub(crate) mod garbage;
 pub(crate) mod idle_close;
 pub mod latency;
+pub(crate) mod memory;
 pub(crate) mod oversized_headers;
 pub(crate) mod partial_body;
 pub(crate) mod partial_headers;

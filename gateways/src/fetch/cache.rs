@@ -30,7 +30,7 @@ pub(super) struct Record {
     pub asked_for: bool,
 }
 
-/// Exclusive use of one gateway's part of the cache, across processes; the kernel gives it back when the process ends.
+/// Exclusive use of one part of the cache, a gateway's or that of the tools, across processes; the kernel gives it back when the process ends.
 #[derive(Debug)]
 pub(super) struct Locked {
     _lock: Flock<fs::File>,
@@ -45,10 +45,10 @@ pub(super) struct Staging {
 
 impl Locked {
     /// Waits for the lock.
-    pub fn acquire(cache: &Path, kind: GatewayKind) -> Result<Self, FetchError> {
-        let folder = cache.join(kind.name());
+    pub fn acquire(cache: &Path, name: &str) -> Result<Self, FetchError> {
+        let folder = cache.join(name);
         fs::create_dir_all(&folder).map_err(FetchError::file("create", &folder))?;
-        let path = cache.join(format!("{kind}.lock"));
+        let path = cache.join(format!("{name}.lock"));
         let file = fs::File::options().create(true).truncate(false).write(true).open(&path).map_err(FetchError::file("open", &path))?;
         let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| FetchError::file("lock", &path)(errno.into()))?;
         Ok(Self { _lock: lock, folder })

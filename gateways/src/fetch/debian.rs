@@ -187,6 +187,15 @@ fn explain(finished: &Finished, package: &str) -> FetchError {
     FetchError::CommandFailed { command: format!("apt-get for {package}"), status: finished.status.to_string(), output: finished.tail() }
 }
 
+/// Unpacks packages into a staging folder's tree, without what they depend on.
+pub(super) fn unpack_packages(packages: &[&str], staging: &Staging, progress: &dyn Fn(Progress)) -> Result<(), FetchError> {
+    progress(Progress::Step { step: 1, of: 2, what: "reading the package lists of this machine's apt".to_owned() });
+    let apt = Apt::prepare(&staging.path().join("apt"))?;
+    apt.update(progress)?;
+    progress(Progress::Step { step: 2, of: 2, what: format!("downloading {}", packages.join(", ")) });
+    packages.iter().try_for_each(|package| apt.unpack(package, &staging.tree(), progress).map(drop))
+}
+
 /// A gateway in Debian's packages.
 struct Wanted<'a> {
     kind: GatewayKind,
@@ -293,7 +302,7 @@ fn unresolved(binary: &Path, library_path: &[PathBuf]) -> Vec<String> {
 }
 
 /// Folders in an unpacked tree that hold shared libraries, relative to it.
-fn library_folders(tree: &Path) -> Vec<PathBuf> {
+pub(super) fn library_folders(tree: &Path) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for base in ["usr/lib", "lib"] {
         let Ok(entries) = fs::read_dir(tree.join(base)) else { continue };

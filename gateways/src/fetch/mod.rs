@@ -6,6 +6,7 @@ mod debian;
 mod error;
 #[cfg(test)]
 mod tests;
+mod tools;
 pub(crate) mod version;
 mod wheel;
 
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use command::locate;
 pub use error::FetchError;
+pub use tools::{find_tools, install_tools};
 
 use crate::GatewayKind;
 
@@ -147,7 +149,7 @@ pub fn install(kind: GatewayKind, search: &Search, progress: &(dyn Fn(Progress) 
     if let Some(build) = find(kind, search)? {
         return Ok(build);
     }
-    let locked = cache::Locked::acquire(&search.cache, kind)?;
+    let locked = cache::Locked::acquire(&search.cache, kind.name())?;
     // Another process may have fetched it while this one waited for the lock.
     let wanted = search.version.as_deref();
     if let Some(build) = cache::newest(&search.cache, kind, wanted) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gateways::fetch::{Search, find, install};
+use gateways::fetch::{Search, find, install, install_tools};
 use gateways::{FetchError, GatewayBuild, GatewayKind, Progress};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -24,7 +24,9 @@ pub async fn run(args: &GatewaysArgs, screen: &Arc<Screen>) -> Result<Exit, Fail
             let cancel = super::interrupt::token(screen, "fetching ends")?;
             let mut view = LiveView::new(Arc::clone(screen));
             let fetched = fetch(&choices, &cancel, |event| view.handle(event)).await;
+            let tools = fetch_tools(&cancel, |event| view.handle(event)).await;
             view.clear();
+            tools?.map_err(|error| unfetchable(&error))?;
             fetched?.all()?.into_iter().map(Some).collect()
         }
         None => found()?,
@@ -166,6 +168,8 @@ impl Fetched {
 
 /// Finds gateways, or fetches them, all at the same time; what happens is told as events.
 pub async fn fetch(choices: &[Choice], cancel: &CancellationToken, mut tell: impl FnMut(&Event)) -> Result<Fetched, Failure> {
+    let is_missing = |choice: &Choice| choice.search().is_ok_and(|search| !matches!(find(choice.kind, &search), Ok(Some(_))));
+    let any_missing = choices.iter().any(is_missing);
     let (sender, mut progress) = mpsc::unbounded_channel();
     let mut work = JoinSet::new();
     for (place, choice) in choices.iter().enumerate() {
@@ -209,7 +213,48 @@ pub async fn fetch(choices: &[Choice], cancel: &CancellationToken, mut tell: imp
             }
         }
     }
+    // Nothing that is proven needs them: a lab without has pods without nslookup and nc, and `gatelab doctor` says so. Tried only
+    // together with a gateway, so that a machine without network does not wait for them at every run.
+    if any_missing {
+        let _ = fetch_tools(cancel, tell).await?;
+    }
     Ok(Fetched { builds: builds.into_values().collect(), missing })
+}
+
+async fn fetch_tools(cancel: &CancellationToken, mut tell: impl FnMut(&Event)) -> Result<Result<PathBuf, FetchError>, Failure> {
+    work("tools for pods", cancel, &mut tell, install_tools).await
+}
+
+/// Runs a fetch on a thread of its own, because it waits for child processes. Interrupted, the thread is left behind and ends with the
+/// process; whatever it had fetched in part is thrown away by the next fetch.
+async fn work<T: Send + 'static>(
+    name: &str,
+    cancel: &CancellationToken,
+    tell: &mut impl FnMut(&Event),
+    fetch: impl FnOnce(&Search, &(dyn Fn(Progress) + Sync)) -> Result<T, FetchError> + Send + 'static,
+) -> Result<Result<T, FetchError>, Failure> {
+    let search = Search::from_environment().map_err(|error| unfetchable(&error))?;
+    let (sender, mut progress) = mpsc::unbounded_channel();
+    let work = tokio::task::spawn_blocking(move || {
+        fetch(&search, &move |step| {
+            let _ = sender.send(step);
+        })
+    });
+    let mut work = std::pin::pin!(work);
+    let mut current = String::new();
+    loop {
+        tokio::select! {
+            Some(step) = progress.recv() => {
+                let (done, total) = match step {
+                    Progress::Step { what, .. } => { current = format!("{name}: {what}"); (0, None) }
+                    Progress::Bytes { done, total } => (done, total),
+                };
+                tell(&Event::of_session(EventKind::Preparing { what: current.clone(), done, total }));
+            }
+            ended = &mut work => return ended.map_err(|error| Failure::environment(format!("fetching {name}: {error}"))),
+            () = cancel.cancelled() => return Err(Failure::new(Exit::Interrupted, format!("fetching {name} was interrupted"))),
+        }
+    }
 }
 
 fn unfetchable(error: &FetchError) -> Failure {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use gateways::GatewayKind;
-use gateways::fetch::{Search, find};
+use gateways::fetch::{Search, find, find_tools};
 use nix::sys::statvfs::statvfs;
 
 use super::check::Check;
@@ -109,18 +109,22 @@ fn writable(name: &str, folder: &Path, need: u64) -> Check {
 
 fn gateways_found() -> Vec<Check> {
     let Ok(search) = Search::from_environment() else { return Vec::new() };
-    GatewayKind::ALL
-        .into_iter()
-        .map(|kind| match find(kind, &search) {
-            Ok(Some(build)) => Check::ok(kind.name(), format!("{} at {}", build.version, build.binary.display())),
-            Ok(None) => Check::optional(
-                kind.name(),
-                "not here yet",
-                "it is fetched when it is first needed; `gatelab gateways install` does it now",
-            ),
-            Err(error) => Check::missing(kind.name(), error.to_string(), "remove the broken one, or name another"),
-        })
-        .collect()
+    let tools = match find_tools(&search) {
+        Some(folder) => Check::ok("pod tools", format!("busybox and nc at {}", folder.display())),
+        None => Check::optional(
+            "pod tools",
+            "not here yet",
+            "`gatelab gateways install` fetches them; without, pods have this machine's own tools alone (nslookup, nc, wget)",
+        ),
+    };
+    let gateways = GatewayKind::ALL.into_iter().map(|kind| match find(kind, &search) {
+        Ok(Some(build)) => Check::ok(kind.name(), format!("{} at {}", build.version, build.binary.display())),
+        Ok(None) => {
+            Check::optional(kind.name(), "not here yet", "it is fetched when it is first needed; `gatelab gateways install` does it now")
+        }
+        Err(error) => Check::missing(kind.name(), error.to_string(), "remove the broken one, or name another"),
+    });
+    gateways.chain([tools]).collect()
 }
 
 fn tools() -> Vec<Check> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use embedded_cluster::cluster::{self, Cluster, ClusterConfig, ClusterError, NodeMonitor};
 use embedded_cluster::runtime::Image;
+use gateways::fetch::{Search, find_tools};
 
 use super::interface::{ClusterHandle, ClusterRequest, ClusterSetting, Lifetime, Provider, ProviderError};
 
@@ -44,6 +45,7 @@ impl Provider for Embedded {
             Lifetime::Attached => cluster::Lifetime::Attached,
             Lifetime::Detached => cluster::Lifetime::Detached,
         };
+        config.tools = Search::from_environment().ok().and_then(|search| find_tools(&search));
         for image in &request.images {
             let content = image.content.iter().cloned();
             let mounted = content.fold(Image::of_command(["/gatelab"]), |made, (source, target)| made.with_mount(source, target));

@@ -90,7 +90,7 @@ DownwardAPIProjection: 1 items []DownwardAPIVolumeFile
 DownwardAPIVolumeFile: 1 path text, 2 fieldRef ObjectFieldSelector, 4 mode *int
 ServiceAccountTokenProjection: 1 audience text, 2 expirationSeconds *int, 3 path text
 ResourceRequirements: 1 limits map:quantity, 2 requests map:quantity
-VolumeMount: 1 name text, 2 readOnly bool, 3 mountPath text, 4 subPath text
+VolumeMount: 1 name text, 2 readOnly bool, 3 mountPath text, 4 subPath text, 5 mountPropagation *text, 6 subPathExpr text, 7 recursiveReadOnly *text
 ResourceQuota: 1 metadata ObjectMeta, 2 spec ResourceQuotaSpec, 3 status ResourceQuotaStatus
 ResourceQuotaSpec: 1 hard map:quantity, 2 scopes []text
 Deployment: 1 metadata ObjectMeta, 2 spec DeploymentSpec, 3 status DeploymentStatus

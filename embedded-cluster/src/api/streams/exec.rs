@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::USER_AGENT;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
@@ -35,6 +36,9 @@ const RESIZE: u8 = 4;
 const CLOSING: Duration = Duration::from_secs(5);
 /// How long a SPDY client may take to open its streams (the kubelet's `streamCreationTimeout`).
 const OPENING: Duration = Duration::from_secs(30);
+/// kubectl before 1.34 begins to read before it has made its streams, and discards what comes for one that it has not made
+/// yet ("Unknown stream id 1, discarding message"); a cluster farther away than this one never answers so soon.
+const KUBECTL_READY: Duration = Duration::from_millis(50);
 /// Pieces of input waiting for a process that is slow to read.
 const WAITING: usize = 8;
 
@@ -54,6 +58,7 @@ pub(super) async fn answer(
     if !(asked("stdin") || asked("stdout") || asked("stderr")) {
         return Err(Refusal::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
     }
+    let is_kubectl = request.headers().get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"kubectl"));
     // Before the process is started: nobody could hear it otherwise.
     let handshake = handshake(request, &[V5, V4], &[V4])?;
     let spec = ExecSpec { command, tty: asked("tty"), stdin: asked("stdin") };
@@ -69,7 +74,11 @@ pub(super) async fn answer(
         if is_spdy {
             serve_spdy(connection, process, wanted).await;
         } else {
-            serve_websocket(websocket(connection).await, process, wanted).await;
+            let socket = websocket(connection).await;
+            if is_kubectl {
+                tokio::time::sleep(KUBECTL_READY).await;
+            }
+            serve_websocket(socket, process, wanted).await;
         }
     }))
 }

@@ -16,6 +16,7 @@ mod shim;
 mod terminal;
 mod usage;
 
+pub(super) use program::DEFAULT_PATH;
 pub use reaper::Reaper;
 pub use runtime::{NamespaceRuntime, RuntimeConfig};
 pub(crate) use shim::{SHIM_COMMAND, run as run_shim, take_channel};

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use super::order::{Failure, ProcessOrder};
 
 /// PATH where neither the image nor the pod sets one.
-pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(in crate::runtime) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Replaces this process; only comes back with the reason why not, worded as runc words it.
 pub(super) fn execute(process: &ProcessOrder) -> Failure {

@@ -83,6 +83,8 @@ fn carry_out(channel: &Channel, order: Order, descriptors: Vec<OwnedFd>) -> Resu
 }
 
 fn fork_into(channel: &Channel, process: &ProcessOrder, container: Option<&(String, RootOrder)>, stdio: &[OwnedFd]) -> Result<(), Failure> {
+    // Before the fork: the child's pivot_root moves the root of this process, too, and /proc there knows it not.
+    let mount_namespace = mount_namespace();
     // SAFETY: this process has one thread, so the child may do whatever it likes.
     match system("fork", unsafe { fork() })? {
         ForkResult::Child => {
@@ -95,7 +97,6 @@ fn fork_into(channel: &Channel, process: &ProcessOrder, container: Option<&(Stri
             unsafe { libc::_exit(i32::from(FAILED)) }
         }
         ForkResult::Parent { child } => {
-            let mount_namespace = mount_namespace();
             let pidfd = open_pidfd(child.as_raw())?;
             let born = Reply::Born { pid: child.as_raw(), mount_namespace };
             channel.send(&born, &[pidfd.as_fd()]).map_err(|e| Failure::system("report the new process", e))?;
@@ -168,7 +169,8 @@ fn default_signals() {
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
 }
 
-/// The child's too, which is forked after this process has entered or made it.
+/// The child's too, which is forked after this process has made it. Empty in a container entered for `exec`, whose
+/// /proc does not show this process; nobody asks there.
 fn mount_namespace() -> String {
     fs::read_link("/proc/self/ns/mnt").map(|link| link.to_string_lossy().into_owned()).unwrap_or_default()
 }
