@@ -160,7 +160,7 @@ fn an_interrupted_fetch_is_cleaned_up_by_the_next() {
     let cache = tempfile::tempdir().unwrap();
     let left = cache.path().join("envoy/.staging-of-a-killed-process/root");
     fs::create_dir_all(&left).unwrap();
-    let locked = cache::Locked::acquire(cache.path(), GatewayKind::Envoy).unwrap();
+    let locked = cache::Locked::acquire(cache.path(), GatewayKind::Envoy.name()).unwrap();
     let staging = locked.stage().unwrap();
     assert!(!left.exists());
     assert!(cache::newest(cache.path(), GatewayKind::Envoy, None).is_none());
@@ -173,9 +173,9 @@ fn only_one_fetches_at_a_time_and_the_cache_serves_the_others() {
     let cache = tempfile::tempdir().unwrap();
     let order = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        let locked = cache::Locked::acquire(cache.path(), GatewayKind::Nginx).unwrap();
+        let locked = cache::Locked::acquire(cache.path(), GatewayKind::Nginx.name()).unwrap();
         let second = scope.spawn(|| {
-            let _second = cache::Locked::acquire(cache.path(), GatewayKind::Nginx).unwrap();
+            let _second = cache::Locked::acquire(cache.path(), GatewayKind::Nginx.name()).unwrap();
             order.lock().unwrap().push("second");
             cache::newest(cache.path(), GatewayKind::Nginx, None)
         });
