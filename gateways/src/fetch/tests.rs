@@ -91,7 +91,7 @@ fn a_version_that_nobody_has() {
 #[test]
 fn a_version_that_was_asked_for_is_for_those_who_ask() {
     let cache = tempfile::tempdir().unwrap();
-    let locked = cache::Locked::acquire(cache.path(), GatewayKind::Nginx).unwrap();
+    let locked = cache::Locked::acquire(cache.path(), GatewayKind::Nginx.name()).unwrap();
     for (version, asked_for) in [("1.22.1", false), ("1.18.0", true)] {
         let staging = locked.stage().unwrap();
         let binary = staging.tree().join("nginx");

@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn nothing_is_found_in_an_empty_cache_nor_in_half_a_one() {
         let cache = tempfile::tempdir().unwrap();
-        let search = Search { given: None, path: false, cache: cache.path().to_owned() };
+        let search = Search { given: None, path: false, version: None, cache: cache.path().to_owned() };
         assert_eq!(find_tools(&search), None);
         fs::create_dir_all(cache.path().join("tools/2/bin")).unwrap();
         assert_eq!(find_tools(&search), None);
