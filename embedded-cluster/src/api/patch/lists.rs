@@ -45,7 +45,7 @@ pub(crate) enum ListRule<'k> {
 }
 
 /// Fields that are references or selectors wherever they occur.
-const ATOMIC_MAPS: [&str; 25] = [
+const ATOMIC_MAPS: [&str; 24] = [
     "selector",
     "labelSelector",
     "podSelector",
@@ -61,7 +61,6 @@ const ATOMIC_MAPS: [&str; 25] = [
     "related",
     "targetRef",
     "roleRef",
-    "claimRef",
     "secretRef",
     "nodeRef",
     "dataSource",
