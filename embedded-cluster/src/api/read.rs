@@ -112,9 +112,10 @@ pub(super) fn list(call: &Call, target: &Target) -> Result<Response<Body>, Refus
         None => None,
     };
     let list = match (&from, exact) {
-        (Some(from), _) if from.version != PRESENT => {
-            store.list_at(&kind.storage, target.namespace(), from.version).map_err(|_| page_expired(from))?
-        }
+        (Some(from), _) if from.version != PRESENT => match store.list_at(&kind.storage, target.namespace(), from.version) {
+            Ok(list) => list,
+            Err(_) => return Ok(page_expired(from)),
+        },
         (None, Some(version)) => store
             .list_at(&kind.storage, target.namespace(), version)
             .map_err(|_| Refusal::new(410, "Expired", "The resourceVersion for the provided list is too old."))?,
@@ -160,13 +161,15 @@ pub(super) fn list(call: &Call, target: &Target) -> Result<Response<Body>, Refus
 const PRESENT: u64 = 0;
 
 /// As kube-apiserver: with a token for going on all the same, from what is there by then.
-fn page_expired(from: &Continue) -> Refusal {
+fn page_expired(from: &Continue) -> Response<Body> {
     let next = Continue { version: PRESENT, namespace: from.namespace.clone(), name: from.name.clone() };
     let message = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the \
                    continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with \
                    the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time \
                    the first chunk was returned and now may show up in the list.";
-    Refusal { list_continue: Some(next.encode()), ..Refusal::new(410, "Expired", message) }
+    let mut status = Refusal::new(410, "Expired", message).status();
+    status["metadata"]["continue"] = next.encode().into();
+    respond::json(StatusCode::GONE, &status)
 }
 
 fn key(object: &Value) -> (&str, &str) {

@@ -67,13 +67,11 @@ pub(crate) struct Refusal {
     pub reason: &'static str,
     pub message: String,
     pub details: Option<Value>,
-    /// For a list that cannot go on as it began: how it can.
-    pub list_continue: Option<String>,
 }
 
 impl Refusal {
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None, list_continue: None }
+        Self { code, reason, message: message.into(), details: None }
     }
 
     pub fn bad_request(message: impl Into<String>) -> Self {
@@ -146,9 +144,6 @@ impl Refusal {
             "status": "Failure",
             "message": self.message,
         });
-        if let Some(token) = &self.list_continue {
-            status["metadata"]["continue"] = token.clone().into();
-        }
         if !self.reason.is_empty() {
             status["reason"] = self.reason.into();
         }
