@@ -79,7 +79,7 @@ fn every_plan_is_complete_on_both_scales() {
                 let place = format!("{} on {gateway}", plan.scenario);
                 assert!(!text.contains("${"), "{place}: a time is not filled in");
                 for object in plan.app.iter().chain(&plan.fault.apply).chain(&plan.fault.patch) {
-                    let named = object["metadata"]["namespace"].is_string() || object["kind"] == "Namespace";
+                    let named = object["metadata"]["namespace"].is_string() || object["kind"] == "Namespace" || object["kind"] == "Node";
                     assert!(named, "{place}: {object} has no namespace");
                 }
                 assert!(!plan.probes.is_empty() && !plan.fault.is_empty() && !plan.fix.is_empty(), "{place}");
