@@ -33,7 +33,6 @@ const SETTLE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(5);
 /// After loading, the master executes itself once more to wait in little memory; a signal that comes in between can be lost.
 const SIGNAL_AGAIN: Duration = Duration::from_secs(1);
-const GENERATION_CONF: &str = "generation.cfg";
 
 /// A running HAProxy in master-worker mode (or one about to be started).
 #[derive(Debug)]
@@ -85,7 +84,7 @@ impl HaproxyGateway {
 
     fn command(&self, conf: &Path) -> Command {
         let mut command = self.binary.command();
-        command.arg("-f").arg(conf).arg("-f").arg(self.file(GENERATION_CONF));
+        command.arg("-f").arg(conf);
         command
     }
 
@@ -166,16 +165,20 @@ impl Gateway for HaproxyGateway {
         }
         let generation = self.generation + 1;
         let candidate = self.file("candidate.cfg");
-        for (name, content) in files {
-            let path = if name.as_os_str() == CONF { candidate.clone() } else { self.layout.state.join(name) };
-            write_atomically(&path, content).map_err(ApplyError::Internal)?;
-        }
         // Not logged: no line about it can be taken for one about a request.
         let own = format!(
             "frontend _generation\n    mode http\n    no log\n    timeout client 5s\n    bind unix@{}\n    http-request return status 200\n",
             self.socket(generation).display()
         );
-        write_atomically(&self.file(GENERATION_CONF), &own).map_err(ApplyError::Internal)?;
+        for (name, content) in files {
+            // One file, so that whoever answers on this generation's socket has read this configuration: a reload may come at any
+            // moment, when a signal was sent again and the first had not been lost.
+            let (path, content) = match name.as_os_str() == CONF {
+                true => (candidate.clone(), format!("{content}{own}")),
+                false => (self.layout.state.join(name), content.clone()),
+            };
+            write_atomically(&path, &content).map_err(ApplyError::Internal)?;
+        }
         let test = self.command(&candidate).arg("-c").stdin(Stdio::null()).output().await;
         let test = test.map_err(|error| ApplyError::Internal(format!("cannot run {}: {error}", self.binary.path.display())))?;
         if !test.status.success() {
