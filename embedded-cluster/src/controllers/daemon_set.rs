@@ -174,17 +174,11 @@ impl Controller {
             return;
         }
         let limit = max_unavailable(spec, nodes.len());
-        let mut unavailable = nodes.iter().filter(|node| !on(node).iter().any(|pod| available(pod))).count();
+        let unavailable = nodes.iter().filter(|node| !on(node).iter().any(|pod| available(pod))).count();
         let old = || nodes.iter().flat_map(|node| on(node)).filter(|pod| is_active(pod) && !updated(pod));
         // Those that do not work are replaced first: that makes nothing worse.
         old().filter(|pod| !available(pod)).for_each(|pod| self.delete(set, pod));
-        for pod in old().filter(|pod| available(pod)) {
-            if unavailable >= limit {
-                return;
-            }
-            self.delete(set, pod);
-            unavailable += 1;
-        }
+        old().filter(|pod| available(pod)).take(limit.saturating_sub(unavailable)).for_each(|pod| self.delete(set, pod));
     }
 
     fn create(&self, set: &DaemonSet, spec: &DaemonSetSpec, node: &str, hash: &str) {

@@ -26,6 +26,7 @@ pub struct Probe {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[allow(clippy::large_enum_variant, reason = "a plan holds a handful of probes, nearly all of them HTTP")]
 pub enum ProbeKind {
     Http(HttpProbe),
     Tcp(TcpProbe),

@@ -106,6 +106,7 @@ impl Container {
 }
 
 /// Ends what the first process left behind in a pid namespace that lives on. Blocks.
+#[allow(clippy::disallowed_methods, reason = "on a thread of its own; nothing tells when a process that is not ours is gone")]
 fn kill_all(mount_namespace: &str) {
     loop {
         let left = usage::processes().filter(|(_, folder)| usage::mount_namespace(folder).is_some_and(|of| of == mount_namespace));
