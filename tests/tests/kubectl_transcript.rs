@@ -13,7 +13,7 @@ use gatelab_tests::transcript::{Script, Stage, render};
 const KUBECTL: &str = "Client Version: v1.33";
 
 /// What the embedded cluster does not serve yet: to be taken out one by one as it comes.
-const LACKING: [&str; 4] = ["explain", "rbac", "metrics", "autoscaling-v1"];
+const LACKING: [&str; 1] = ["autoscaling-v1"];
 
 /// At least so many kubectl commands have their output held.
 const LEAST: usize = 120;

@@ -35,13 +35,16 @@ impl Stage<'_> {
     /// # Errors
     /// The first step that prepares and fails, with what it printed.
     pub fn run(&self, script: &Script) -> Result<Vec<Entry>, String> {
-        let nodes = self.shell("kubectl get nodes -o name").map_err(|error| error.to_string())?;
+        let scratch =
+            tempfile::Builder::new().prefix("transcript-").tempdir().map_err(|error| format!("a folder to keep notes in: {error}"))?;
+        let shell = |command: &str| self.shell(command, scratch.path());
+        let nodes = shell("kubectl get nodes -o name").map_err(|error| error.to_string())?;
         let nodes: Vec<String> =
             String::from_utf8_lossy(&nodes.stdout).lines().filter_map(|line| line.strip_prefix("node/")).map(ToOwned::to_owned).collect();
         let normaliser = Normaliser::new(nodes);
         let mut entries = Vec::new();
         for step in &script.steps {
-            let output = self.shell(&step.command).map_err(|error| format!("{}: {error}", step.command))?;
+            let output = shell(&step.command).map_err(|error| format!("{}: {error}", step.command))?;
             match step.kind {
                 StepKind::Prepare if !output.status.success() => {
                     let said = [output.stdout, output.stderr].concat();
@@ -54,9 +57,15 @@ impl Stage<'_> {
         Ok(entries)
     }
 
-    fn shell(&self, command: &str) -> std::io::Result<Output> {
+    /// `$SCRATCH` is a folder for what one step leaves to another.
+    fn shell(&self, command: &str, scratch: &Path) -> std::io::Result<Output> {
         let mut shell = Command::new("timeout");
-        shell.args(["90", "sh", "-c", command]).current_dir(self.folder).env("KUBECONFIG", self.kubeconfig).env("TZ", "UTC");
+        shell
+            .args(["90", "sh", "-c", command])
+            .current_dir(self.folder)
+            .env("KUBECONFIG", self.kubeconfig)
+            .env("TZ", "UTC")
+            .env("SCRATCH", scratch);
         // Terminals and personal settings change what kubectl prints.
         shell.env_remove("KUBECTL_EXTERNAL_DIFF").env_remove("KUBERC").env("NO_COLOR", "1").stdin(std::process::Stdio::null());
         if let Some(folder) = self.kubectl.and_then(Path::parent) {

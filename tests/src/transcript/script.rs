@@ -3,6 +3,7 @@
 //! `$ command` is run and its output held; `~ command` prepares: it has to succeed, and its output is not held. Lines that
 //! begin with a space go on with the command before. `# needs: thing` at the top of a section (a line `## title` begins one)
 //! leaves the section out where the cluster under test lacks the thing. Other lines that begin with `#` are comments.
+//! `$SCRATCH` is a folder of this run, for what one command leaves to another.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepKind {
