@@ -6,8 +6,10 @@
 mod binary;
 mod home;
 mod leftovers;
+mod skipped;
 pub mod transcript;
 
 pub use binary::gatelab_path;
 pub use home::Home;
 pub use leftovers::{Leftovers, adopt_orphans, mounts};
+pub use skipped::skipped;

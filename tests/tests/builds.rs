@@ -1,11 +1,11 @@
 //! `--gateway NAME@BUILD`: runs on the build that is named, and runs without those that cannot be had.
 
-#![allow(clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking, and says on standard error why it is skipped")]
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use gatelab_tests::Home;
+use gatelab_tests::{Home, skipped};
 use serde_json::Value;
 
 /// What `gatelab gateways --json` knows of a gateway here.
@@ -24,7 +24,7 @@ fn found(home: &Home, gateway: &str) -> Option<Found> {
 fn labs_cannot_run(home: &Home) -> bool {
     let fit = home.gatelab().arg("doctor").output().expect("gatelab starts").status.success();
     if !fit {
-        eprintln!("skipped: this machine cannot run labs (see `gatelab doctor`)");
+        skipped("this machine cannot run labs (see `gatelab doctor`)");
     }
     !fit
 }
@@ -48,7 +48,7 @@ fn a_run_takes_the_binary_that_is_named_and_reports_its_version() {
         return;
     }
     let Some(nginx) = found(&home, "nginx") else {
-        eprintln!("skipped: there is no nginx here yet (`gatelab gateways install nginx`)");
+        skipped("there is no nginx here yet (`gatelab gateways install nginx`)");
         return;
     };
     // A copy elsewhere, so that it cannot be taken for the one that would be found anyway.
@@ -76,7 +76,7 @@ fn gateways_that_cannot_be_had_are_skipped_unless_they_are_named() {
         return;
     }
     let (Some(nginx), cache) = (found(&home, "nginx"), home.path().join("cache")) else {
-        eprintln!("skipped: there is no nginx here yet (`gatelab gateways install nginx`)");
+        skipped("there is no nginx here yet (`gatelab gateways install nginx`)");
         return;
     };
     // A cache with nginx alone, and package clients that have nothing.

@@ -1,13 +1,13 @@
 //! A trainee's loop with an unmodified kubectl: a broken lab is up, the evidence is looked at, the fault is repaired, and
 //! `gatelab status` turns from red to green.
 
-#![allow(clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking, and says on standard error why it is skipped")]
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use gatelab_tests::Home;
+use gatelab_tests::{Home, skipped};
 
 /// A lab that is taken down however its test ends.
 struct Lab {
@@ -58,7 +58,7 @@ impl Drop for Lab {
 fn kubectl_is_missing() -> bool {
     let missing = Command::new("kubectl").args(["version", "--client"]).output().is_err();
     if missing {
-        eprintln!("skipped: there is no kubectl on PATH");
+        skipped("there is no kubectl on PATH");
     }
     missing
 }

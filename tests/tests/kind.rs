@@ -1,13 +1,13 @@
 //! Real Kubernetes: the same scenarios on kind and on the embedded cluster, and nothing left of clusters whose maker was killed.
 //! Needs kind, an engine and a node image; says so when it skips.
 
-#![allow(clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking, and says on standard error why it is skipped")]
+#![allow(clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking, and shows how the providers differ")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use gatelab_tests::Home;
+use gatelab_tests::{Home, skipped};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -29,9 +29,7 @@ fn user_cache() -> PathBuf {
 impl Kind {
     /// `None`, and a word about it, where the machine has not all that it takes.
     fn find() -> Option<Self> {
-        let skipped = |why: &str| {
-            eprintln!("skipped: NOT tested on real Kubernetes: {why}; docs/kind.md says what it takes");
-        };
+        let skipped = |why: &str| skipped(&format!("NOT tested on real Kubernetes: {why}; docs/kind.md says what it takes"));
         if std::env::var_os("GATELAB_SKIP_KIND").is_some() {
             skipped("GATELAB_SKIP_KIND is set");
             return None;
@@ -169,8 +167,8 @@ fn request(address: &str) -> String {
 /// The same scenarios on both providers, and what differs.
 fn parity(kind: &Kind) {
     let run = |provider: &str| {
-        let out = kind.home.path().join(provider).display().to_string();
-        let ids = ["wrong-target-port", "selector-mismatch", "networkpolicy-blocks-gateway", "tls-to-http-backend"];
+        let out = kind.home.path().join(format!("out-{provider}")).display().to_string();
+        let ids = ["wrong-target-port", "networkpolicy-blocks-gateway", "tls-to-http-backend"];
         let arguments = [&["run"][..], &ids, &["--gateway", "nginx,envoy", "--cluster", provider, "--out", &out]].concat();
         let status = kind.gatelab(&arguments).status().expect("gatelab starts");
         assert!(status.success(), "{provider}: {}", kind.said());

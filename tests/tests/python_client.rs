@@ -1,10 +1,10 @@
 //! Python's official client (`kubernetes` on PyPI) against a lab: list, watch, patch, exec, log, port-forward.
 
-#![allow(clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking, and says on standard error why it is skipped")]
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::process::Command;
 
-use gatelab_tests::Home;
+use gatelab_tests::{Home, skipped};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python_client.py");
 const PARTS: [&str; 6] = ["listing", "watching", "patching", "executing", "logging", "forwarding"];
@@ -21,9 +21,9 @@ fn python() -> Option<String> {
 #[test]
 fn the_official_python_client_works_as_on_any_cluster() {
     let Some(python) = python() else {
-        eprintln!(
-            "skipped: no Python with the package `kubernetes` (python3 -m venv DIR && DIR/bin/pip install kubernetes, then \
-             GATELAB_PYTHON=DIR/bin/python)"
+        skipped(
+            "no Python with the package `kubernetes` (python3 -m venv DIR && DIR/bin/pip install kubernetes, then \
+             GATELAB_PYTHON=DIR/bin/python)",
         );
         return;
     };

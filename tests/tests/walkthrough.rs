@@ -1,13 +1,13 @@
 //! `docs/walkthrough.md`, run as it stands: each command of its transcripts, in order, and what it says that they print.
 
-#![allow(clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking, and says on standard error why it is skipped")]
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use gatelab_tests::{Home, gatelab_path};
+use gatelab_tests::{Home, gatelab_path, skipped};
 
 const DOCUMENT: &str = include_str!("../../docs/walkthrough.md");
 
@@ -117,7 +117,7 @@ impl Drop for Shell {
 
 fn walk(number: usize) {
     if Command::new("kubectl").args(["version", "--client"]).output().is_err() {
-        eprintln!("skipped: there is no kubectl on PATH");
+        skipped("there is no kubectl on PATH");
         return;
     }
     let (title, steps) = sections(DOCUMENT).swap_remove(number - 1);
