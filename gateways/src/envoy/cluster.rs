@@ -15,6 +15,8 @@ use crate::{
 const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /// Envoy's own limit for response headers, in KiB.
 const DEFAULT_HEADERS_KB: u64 = 60;
+/// `outlier_detection.interval`, Envoy's own.
+const OUTLIER_INTERVAL: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// A duration in protobuf's JSON: seconds with a fraction.
 pub(crate) fn seconds(duration: std::time::Duration) -> String {
@@ -35,6 +37,19 @@ pub(super) fn cluster(state: &Path, backend: &Backend, route: &Route) -> (String
     });
     if let Some(socket) = transport_socket(route) {
         cluster["transport_socket"] = socket;
+    }
+    if settings.passive_check_failures > 0 {
+        let ejection = settings.passive_check_ejection;
+        cluster["outlier_detection"] = json!({
+            "consecutive_gateway_failure": settings.passive_check_failures,
+            // Off unless asked for
+            "enforcing_consecutive_gateway_failure": 100,
+            "base_ejection_time": seconds(ejection),
+            // Who comes back is looked at this often
+            "interval": seconds(ejection.min(OUTLIER_INTERVAL)),
+            // Envoy's own is 10 %, of which one server may always go
+            "max_ejection_percent": 100,
+        });
     }
     if let Some(snippet) = settings.snippets.envoy.as_ref().and_then(|envoy| envoy.cluster.as_ref()) {
         merge(&mut cluster, snippet);

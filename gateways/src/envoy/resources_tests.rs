@@ -44,6 +44,20 @@ fn endpoints_are_no_part_of_the_cluster() {
 }
 
 #[test]
+fn passive_checks_take_a_server_out() {
+    assert_eq!(cluster(&files(SHOP))["outlier_detection"], serde_json::Value::Null);
+    insta::assert_json_snapshot!(cluster(&with_settings("{passive-checks: {failures: 2, ejection-time: 3s}}"))["outlier_detection"], @r#"
+    {
+      "consecutive_gateway_failure": 2,
+      "enforcing_consecutive_gateway_failure": 100,
+      "base_ejection_time": "3s",
+      "interval": "3s",
+      "max_ejection_percent": 100
+    }
+    "#);
+}
+
+#[test]
 fn settings_become_fields() {
     let files = with_settings(
         "{connect-timeout: 500ms, read-timeout: 1s, idle-timeout: 3s, keepalive: {requests: 8, time: 9s}, \

@@ -280,6 +280,12 @@ impl<'a> Writer<'a> {
         }
         // health-check-interval: 2s
         let mut options = format!("check inter 2s weight 1 pool-purge-delay {}", time(settings.idle_timeout));
+        if settings.passive_check_failures > 0 {
+            // The next health check, due at any moment, and then one each 2s: a server is back after so many that it passed (TCP checks,
+            // which say nothing about answers)
+            let rise = 1 + settings.passive_check_ejection.as_millis().div_ceil(2000);
+            let _ = write!(options, " observe layer7 error-limit {} on-error mark-down rise {rise}", settings.passive_check_failures);
+        }
         if settings.keepalive_requests > 0 {
             let _ = write!(options, " max-reuse {}", settings.keepalive_requests);
         }

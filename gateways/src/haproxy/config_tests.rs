@@ -67,6 +67,13 @@ fn settings_become_directives() {
 }
 
 #[test]
+fn passive_checks_take_a_server_out() {
+    let conf = with_settings("{passive-checks: {failures: 2, ejection-time: 3s}}");
+    assert!(conf.contains(" observe layer7 error-limit 2 on-error mark-down rise 3\n"), "{conf}");
+    assert!(!with_settings("{}").contains("observe"));
+}
+
+#[test]
 fn annotations_of_its_own_controller_are_read_and_those_of_others_are_not() {
     let with = |annotation: &str| {
         conf(&SHOP.replace(

@@ -157,11 +157,21 @@ impl<'a> Writer<'a> {
 
     fn upstream(&mut self, name: &str, backend: &Backend, settings: &EffectiveSettings) {
         let tries = if settings.retry_on.is_empty() { 1 } else { settings.retry_tries.max(1) as usize };
-        let repeats = tries.div_ceil(backend.endpoints.len().max(1));
+        let failures = settings.passive_check_failures;
+        // Failures are counted for each `server` line, so that with passive checks there is one for each endpoint
+        let repeats = if failures > 0 { 1 } else { tries.div_ceil(backend.endpoints.len().max(1)) };
         line!(self, "    upstream {name} {{");
+        let checks = match failures {
+            0 => "max_fails=0".to_owned(),
+            _ => {
+                // One count for all workers, as NGINX Ingress Controller has it (upstream-zone-size)
+                line!(self, "        zone {name} 256k;");
+                format!("max_fails={failures} fail_timeout={}s", settings.passive_check_ejection.as_millis().div_ceil(1000))
+            }
+        };
         for _ in 0..repeats {
             for endpoint in &backend.endpoints {
-                line!(self, "        server {endpoint} max_fails=0;");
+                line!(self, "        server {endpoint} {checks};");
             }
         }
         if settings.keepalive_connections > 0 {
@@ -280,6 +290,7 @@ impl<'a> Writer<'a> {
                 settings.keepalive_requests,
                 settings.keepalive_time,
                 settings.idle_timeout,
+                (settings.passive_check_failures, settings.passive_check_ejection),
                 if settings.retry_on.is_empty() { 1 } else { settings.retry_tries },
                 settings.snippets.nginx.as_ref().and_then(|nginx| nginx.upstream.clone()),
             )

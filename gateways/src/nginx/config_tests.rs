@@ -84,6 +84,14 @@ fn settings_become_directives() {
 }
 
 #[test]
+fn passive_checks_take_a_server_out() {
+    let conf = with_settings("{passive-checks: {failures: 2, ejection-time: 2500ms}}");
+    // One line for each endpoint, although three tries are asked for: each line has a count of its own.
+    assert_eq!(conf.matches(" max_fails=2 fail_timeout=3s;").count(), 2, "{conf}");
+    assert!(conf.contains(" 256k;") && !conf.contains("max_fails=0"), "{conf}");
+}
+
+#[test]
 fn without_a_pool_every_request_closes_its_connection() {
     let conf = with_settings("{keepalive: {connections: 0}}");
     assert!(!conf.contains("keepalive 320") && conf.contains("proxy_set_header Connection $connection_upgrade_or_close;"), "{conf}");

@@ -147,6 +147,7 @@ fn merge(settings: &mut Settings, added: Settings) {
         tunnel_timeout,
         retries,
         keepalive,
+        passive_checks,
         buffers,
         backend_protocol,
         tls,

@@ -44,6 +44,10 @@ impl EffectiveSettings {
             set(&mut self.keepalive_requests, keepalive.requests.as_ref());
             set(&mut self.keepalive_time, keepalive.time.as_ref());
         }
+        if let Some(checks) = &settings.passive_checks {
+            set(&mut self.passive_check_failures, checks.failures.as_ref());
+            set(&mut self.passive_check_ejection, checks.ejection_time.as_ref());
+        }
         if let Some(buffers) = &settings.buffers {
             set(&mut self.response_header_buffer, buffers.response_header.as_ref());
             set(&mut self.buffer_count, buffers.count.as_ref());
@@ -151,6 +155,9 @@ fn ingress_nginx() -> EffectiveSettings {
         keepalive_requests: 10_000,
         // UpstreamKeepaliveTime: "1h"
         keepalive_time: Duration::from_secs(3600),
+        // max_fails 0 (the Lua balancer has no passive checks); fail_timeout, nginx' own: 10 s
+        passive_check_failures: 0,
+        passive_check_ejection: Duration::from_secs(10),
         // ProxyBufferSize: "4k"
         response_header_buffer: 4096,
         // ProxyBuffersNumber: 4
@@ -211,6 +218,9 @@ fn contour() -> EffectiveSettings {
         keepalive_requests: 0,
         // max_connection_duration: unset
         keepalive_time: Duration::ZERO,
+        // no outlier_detection; base_ejection_time, Envoy's own: 30 s
+        passive_check_failures: 0,
+        passive_check_ejection: Duration::from_secs(30),
         // Envoy's max_response_headers_kb: 60 KiB unless set
         response_header_buffer: 60 * 1024,
         buffer_count: 0,
@@ -263,6 +273,9 @@ fn haproxy_ingress() -> EffectiveSettings {
         // max-reuse, HAProxy's own: no limit
         keepalive_requests: 0,
         keepalive_time: Duration::ZERO,
+        // no `observe`; back after two health checks
+        passive_check_failures: 0,
+        passive_check_ejection: Duration::from_secs(2),
         // tune.bufsize, HAProxy's own: 16k
         response_header_buffer: 16 * 1024,
         buffer_count: 0,
@@ -314,6 +327,9 @@ fn traefik() -> EffectiveSettings {
         keepalive_connections: 200,
         keepalive_requests: 0,
         keepalive_time: Duration::ZERO,
+        // its passiveHealthCheck is for services of its own resources
+        passive_check_failures: 0,
+        passive_check_ejection: Duration::ZERO,
         response_header_buffer: 0,
         buffer_count: 0,
         response_buffering: false,

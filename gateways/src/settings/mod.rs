@@ -51,6 +51,8 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub buffers: Option<BufferSettings>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub passive_checks: Option<PassiveCheckSettings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub backend_protocol: Option<BackendProtocol>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSettings>,
@@ -142,6 +144,21 @@ pub struct KeepaliveSettings {
     /// Age after which a connection is not used again. nginx: `keepalive_time`; Envoy: `max_connection_duration` (0: no limit).
     #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     pub time: Option<Duration>,
+}
+
+/// Taking a server out of the balance for how it answers the requests of clients. None of the controllers does unless it is told to;
+/// Traefik cannot from an Ingress.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct PassiveCheckSettings {
+    /// Failures that take a server out; 0: it stays in. nginx: `max_fails`, of those within the ejection time; Envoy:
+    /// `outlier_detection.consecutive_gateway_failure`; HAProxy: `observe layer7 error-limit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
+    /// How long it is out. nginx: `fail_timeout`, whole seconds; Envoy: `base_ejection_time`, longer with each time; HAProxy:
+    /// `rise`, in health checks of 2s each, at least so long.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub ejection_time: Option<Duration>,
 }
 
 /// Sizes in bytes.
@@ -305,6 +322,9 @@ pub struct EffectiveSettings {
     pub keepalive_requests: u32,
     #[serde(with = "duration::required")]
     pub keepalive_time: Duration,
+    pub passive_check_failures: u32,
+    #[serde(with = "duration::required")]
+    pub passive_check_ejection: Duration,
     pub response_header_buffer: u64,
     pub buffer_count: u32,
     pub response_buffering: bool,
@@ -366,7 +386,7 @@ mod tests {
     #[test]
     fn a_full_set_is_read_and_written_back() {
         let text = "{connect-timeout: 500ms, read-timeout: 1s, send-timeout: 2s, idle-timeout: 3s, client-idle-timeout: 10s, tunnel-timeout: 20s, \
-             keepalive: {connections: 7, requests: 8, time: 9s}, \
+             keepalive: {connections: 7, requests: 8, time: 9s}, passive-checks: {failures: 1, ejection-time: 10s}, \
              retries: {tries: 2, on: [error, http-502], timeout: 4s, per-try-timeout: 250ms, non-idempotent: true}, \
              buffers: {response-header: 8k, count: 4, response-buffering: true}, backend-protocol: HTTPS, \
              tls: {verify: true, ca-secret: shop/ca, name: shop.internal}, sync-delay: 100ms, workers: 1, request-body-limit: 2m, \

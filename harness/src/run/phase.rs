@@ -17,9 +17,10 @@ use crate::evidence::journal::{JournalKeeper, following};
 use crate::evidence::{PhaseWindow, observe};
 use crate::hop::{HopTest, Speech, first_failing};
 use crate::kubernetes::ExecTarget;
-use crate::probe::{Line, Outcome, Probe, Record};
+use crate::probe::{Line, Probe, Record};
 use crate::scenario::expect::ObjectName;
 use crate::scenario::{Plan, PlannedProbe};
+use crate::signature::client::answers_as;
 use crate::signature::{Observations, Phase};
 
 /// Between the first request and what happens during the load, and between its end and the end of the load.
@@ -68,7 +69,7 @@ impl Stage<'_> {
         Ok(observations)
     }
 
-    /// Waits until the gateway answers every probe's request without an error, several times in a row: a rollout that is over
+    /// Waits until the gateway answers one request of every probe as the controls want it, several times in a row: a rollout that is over
     /// for Kubernetes may not be over for the last proxy on the way. The control that follows decides; this only waits.
     pub async fn first_answers(&self, phase: Phase, within: Duration) -> Result<bool, RunError> {
         self.emit.step(format!("{}: waiting for the first good answers", phase.name()));
@@ -83,7 +84,9 @@ impl Stage<'_> {
                 return Ok(true);
             }
             let records = probing::quietly(&self.lab.kubernetes, &probing::client(), probes).await?;
-            in_a_row = if records.iter().all(is_good) { in_a_row + 1 } else { 0 };
+            let healthy = &self.plan.healthy.parts.client;
+            let good = records.iter().all(|record| answers_as(healthy.get(&record.probe).map(|expected| &expected.value), record));
+            in_a_row = if good { in_a_row + 1 } else { 0 };
             if tokio::time::Instant::now() >= deadline {
                 return Ok(false);
             }
@@ -236,10 +239,4 @@ impl Stage<'_> {
 /// False when nobody can say so any more.
 async fn until_true(flag: &mut watch::Receiver<bool>) -> bool {
     flag.wait_for(|set| *set).await.is_ok()
-}
-
-fn is_good(record: &Record) -> bool {
-    record.outcome == Outcome::Answered
-        && record.status.is_some_and(|status| status < 500)
-        && record.grpc.as_ref().is_none_or(|end| end.status == Some(0))
 }

@@ -73,7 +73,7 @@ impl Bound {
             if min.percent == max.percent && min.value > max.value {
                 return Err("the range ends before it begins".to_owned());
             }
-            return Ok(Bound::Between { min: Some(min), max: Some(max) });
+            return Bound::Between { min: Some(min), max: Some(max) }.meaningful();
         }
         let (min, max) = match text.split_at(text.find(|letter: char| !"<>=".contains(letter)).unwrap_or(text.len())) {
             (">", rest) => (Some(Limit::parse(rest, true)?), None),
@@ -86,7 +86,22 @@ impl Bound {
             }
             _ => return Err("the sign is none of >, >=, <, <=".to_owned()),
         };
-        Ok(Bound::Between { min, max })
+        Bound::Between { min, max }.meaningful()
+    }
+
+    /// Refuses what no number can miss, such as `>=0` and `<=100%`: it looks like a check and is none. `rest` says openly that it is none.
+    fn meaningful(self) -> Result<Self, String> {
+        let Bound::Between { min, max } = &self else { return Ok(self) };
+        let from_nothing = min.is_none_or(|limit| limit.value == 0.0 && !limit.exclusive);
+        let to_all = max.is_none_or(|limit| limit.percent && limit.value >= 100.0 && !limit.exclusive);
+        // Fewer than none, more than all
+        let impossible = min.is_some_and(|limit| limit.exclusive && limit.percent && limit.value >= 100.0)
+            || max.is_some_and(|limit| limit.exclusive && limit.value == 0.0);
+        match (from_nothing && to_all, impossible) {
+            (true, _) => Err("it always holds, whatever is counted".to_owned()),
+            (_, true) => Err("it never holds, whatever is counted".to_owned()),
+            _ => Ok(self),
+        }
     }
 }
 
@@ -194,6 +209,13 @@ mod tests {
     #[case("80%..5%")]
     #[case("5..")]
     #[case("NaN")]
+    #[case(">=0")]
+    #[case(">=0%")]
+    #[case("<=100%")]
+    #[case("0%..100%")]
+    #[case("0..100%")]
+    #[case("<0")]
+    #[case(">100%")]
     fn nonsense_is_refused(#[case] text: &str) {
         assert!(Bound::parse(text).is_err());
     }
@@ -222,7 +244,7 @@ mod tests {
         }
 
         #[test]
-        fn a_lower_bound_is_met_by_more(limit in 0usize..50, count in 0usize..50) {
+        fn a_lower_bound_is_met_by_more(limit in 1usize..50, count in 0usize..50) {
             let bound = Bound::parse(&format!(">={limit}")).unwrap();
             prop_assert!(!bound.holds(count, 100) || bound.holds(count + 1, 100));
         }

@@ -16,6 +16,25 @@ pub fn failed(record: &Record) -> bool {
     record.failed()
 }
 
+/// Whether one request alone met what is expected of its probe, as far as one can tell: how it ended, its status and who served it. Without
+/// an expectation, and of a mix of statuses: that it got no error of a gateway. How many and how fast is for [`evaluate`].
+pub fn answers_as(expected: Option<&ClientExpectation>, record: &Record) -> bool {
+    if record.outcome != Outcome::Answered {
+        return expected.is_some_and(|expected| expected.outcome.contains_key(record.outcome.name()));
+    }
+    let status = match expected.and_then(|expected| expected.status.as_ref()).map(|status| &status.value) {
+        Some(StatusExpectation::Every(wanted)) => record.status == Some(*wanted),
+        Some(StatusExpectation::Mix(mix)) => record.status.is_some_and(|status| status < 500 && mix.contains_key(&status)),
+        None => record.status.is_some_and(|status| status < 500),
+    };
+    let ended = match expected.and_then(|expected| expected.grpc_status.as_ref()) {
+        Some(wanted) => wanted.value == GrpcStatus(record.grpc.as_ref().and_then(|end| end.status)),
+        None => record.grpc.as_ref().is_none_or(|end| end.status == Some(0)),
+    };
+    let served = expected.and_then(|expected| expected.served_by.as_ref());
+    status && ended && served.is_none_or(|wanted| record.header(APPLICATION_HEADER) == Some(wanted.value.as_str()))
+}
+
 /// Matches one probe.
 pub fn evaluate(probe: &str, expected: &ClientExpectation, observations: &Observations, times: &Times) -> Vec<Item> {
     let all: Vec<&Record> = observations.requests.get(probe).into_iter().flatten().collect();

@@ -4,6 +4,7 @@ use serde_json::json;
 use super::*;
 use crate::probe::record::{ConnectionUse, GrpcEnd, WebSocketUse};
 use crate::scenario::{Hop, Maker};
+use crate::signature::client::answers_as;
 use crate::signature::maker::maker;
 use crate::signature::observation::{TimelineEvent, TimelineKind};
 use crate::signature::{evaluate, is_vacuous};
@@ -35,6 +36,34 @@ fn mixed() -> Observations {
 fn what_the_client_met(#[case] client: &str, #[case] expected: &[&str]) {
     let expectation = expectation(&format!("client: {{ home: {client} }}"));
     assert_eq!(unmet(&evaluate(&expectation, &mixed())), expected);
+}
+
+/// What a wait for good answers takes for good: what the controls will want, where they say it.
+#[rstest]
+#[case("{ status: 200 }", 200, true)]
+#[case("{ status: 200 }", 404, false)]
+#[case("{ status: 404 }", 404, true)]
+#[case("{ status: 404 }", 200, false)]
+#[case("{ status: 502 }", 502, true)]
+#[case("{ status: { 200: some, 404: rest } }", 404, true)]
+#[case("{ status: { 200: some, 404: rest } }", 403, false)]
+#[case("{ status: { 200: some, 503: rest } }", 503, false)]
+#[case("{ served-by: shop }", 200, true)]
+#[case("{ served-by: stock }", 200, false)]
+#[case("{ within: 1s }", 404, true)]
+#[case("{ within: 1s }", 502, false)]
+#[case("{ grpc-status: none }", 200, true)]
+#[case("{ grpc-status: 0 }", 200, false)]
+fn one_answer_is_as_the_controls_want_it(#[case] client: &str, #[case] status: u16, #[case] good: bool) {
+    let expectation = expectation(&format!("client: {{ home: {client} }}"));
+    assert_eq!(answers_as(Some(&expectation.parts.client["home"].value), &request(1, 0, status, 5)), good);
+}
+
+#[test]
+fn one_answer_that_nothing_is_said_of_is_good_without_a_gateways_error() {
+    assert!(answers_as(None, &request(1, 0, 404, 5)) && !answers_as(None, &request(1, 0, 502, 5)) && !answers_as(None, &reset(1, 0)));
+    let expectation = expectation("client: { home: { outcome: { reset: all } } }");
+    assert!(answers_as(Some(&expectation.parts.client["home"].value), &reset(1, 0)));
 }
 
 #[test]
