@@ -84,6 +84,9 @@ pub(crate) fn stream(media: &'static str, items: impl Stream<Item = std::io::Res
 
 pub(crate) fn refusal(refusal: &Refusal) -> Response<Body> {
     let code = StatusCode::from_u16(refusal.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if refusal.is_no_such_resource() {
+        return text(code, format!("{}\n", refusal.message));
+    }
     json(code, &refusal.status())
 }
 

@@ -82,9 +82,14 @@ impl Refusal {
         Self::new(500, "InternalError", format!("Internal error occurred: {message}"))
     }
 
-    /// What kube-apiserver says of a path that no API group serves.
+    /// A path that nothing serves. kube-apiserver answers in plain text, as Go's `http.NotFound` does; clients make "the server
+    /// could not find the requested resource (get pods.example.test)" of it themselves.
     pub fn no_such_resource() -> Self {
-        Self { details: Some(json!({})), ..Self::new(404, "NotFound", "the server could not find the requested resource") }
+        Self::new(404, "", "404 page not found")
+    }
+
+    pub fn is_no_such_resource(&self) -> bool {
+        self.code == 404 && self.reason.is_empty()
     }
 
     pub fn method_not_allowed() -> Self {

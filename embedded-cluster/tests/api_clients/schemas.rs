@@ -92,7 +92,8 @@ spec:
     // kubectl asks by what it remembers of discovery, or learns anew; either way there is no such thing any more.
     let complaint = kubectl.refused("get httproutes -n shop").await;
     assert!(
-        complaint.contains("could not find the requested resource") || complaint.contains("doesn't have a resource type"),
+        complaint.contains("the server could not find the requested resource (get httproutes.gateway.networking.k8s.io)")
+            || complaint.contains("doesn't have a resource type"),
         "{complaint}"
     );
 }
