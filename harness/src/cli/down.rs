@@ -25,13 +25,14 @@ pub async fn run(args: &DownArgs, screen: &Screen) -> Result<Exit, Failure> {
     }
     if args.all {
         let around = kind::provider::surroundings().map_err(|error| unswept(&error))?;
-        for name in kind::sweep(&around).await.map_err(|error| unswept(&error))? {
+        let swept = kind::sweep(&around).await.map_err(|error| unswept(&error))?;
+        for name in swept.gone {
             nothing = false;
             screen.note(&format!("kind cluster `{name}` is down"));
         }
-    }
-    if args.all {
-        let around = kind::provider::surroundings().map_err(|error| unswept(&error))?;
+        for (name, owner) in swept.left_alone {
+            screen.note(&format!("kind cluster `{name}` stays: it is one of the labs in {}", owner.display()));
+        }
         for (mark, error) in context::sweep(&around.cache).await {
             nothing = false;
             match error {

@@ -1,9 +1,11 @@
 //! Making and removing one cluster. Its name says whose it is: `gatelab-<process>-<random>`. Its kubeconfig is a file of its own:
 //! kind would otherwise write to the user's.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,6 +27,8 @@ pub const PREFIX: &str = "gatelab-";
 const DELETE_WITHIN: Duration = Duration::from_secs(120);
 /// As in the files of `kind-config/`.
 const NODE_PORTS: NodePorts = NodePorts { http: 30080, https: 30443 };
+/// File in a cluster's folder: the folder of the running labs that it is one of.
+const OWNER: &str = "runtime-folder";
 /// kind's own label of node containers; docs: `kind get clusters` goes by it.
 const ENGINE_LABEL: &str = "io.x-k8s.kind.cluster";
 
@@ -37,15 +41,21 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Room for a cluster: its folder is there afterwards, nothing else is.
+    /// Room for a cluster: its folder is there afterwards, and says whose it is; nothing else is.
     ///
     /// # Errors
     /// When the folder cannot be made.
-    pub fn claim(tools: &Tools, cache: &Path, name: &str) -> Result<Self, KindError> {
-        let folder = clusters(cache).join(name);
+    pub fn claim(tools: &Tools, around: &Surroundings, name: &str) -> Result<Self, KindError> {
+        let folder = clusters(&around.cache).join(name);
         // Its kubeconfig opens the cluster to whoever reads it.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
         made.map_err(|source| KindError::File { what: "a folder for the cluster", path: folder.clone(), source })?;
+        // Whoever claimed it first keeps it: `--reuse` borrows.
+        let owner = folder.join(OWNER);
+        if !owner.exists() {
+            let written = fs::write(&owner, around.runtime.as_os_str().as_bytes());
+            written.map_err(|source| KindError::File { what: "whose the cluster is", path: owner, source })?;
+        }
         Ok(Cluster { name: name.to_owned(), folder, tools: tools.clone() })
     }
 
@@ -232,7 +242,7 @@ pub async fn load(tools: &Tools, name: &str, archive: &Path, within: Duration) -
 /// When kind or the engine is missing, or a container stays.
 pub async fn remove(around: &Surroundings, name: &str) -> Result<(), KindError> {
     let tools = Tools::find(around).await?;
-    Cluster::claim(&tools, &around.cache, name)?.delete().await
+    Cluster::claim(&tools, around, name)?.delete().await
 }
 
 /// Where the kubeconfig of a cluster is kept.
@@ -240,28 +250,51 @@ pub fn kubeconfig_of(cache: &Path, name: &str) -> PathBuf {
     clusters(cache).join(name).join("kubeconfig")
 }
 
-/// Takes away every cluster of a lab that was made with this cache folder, and what else ended labs have left. Returns their names;
-/// does nothing where kind or an engine is missing, as no cluster can be there then.
+/// What [`sweep`] did, by names of clusters.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    pub gone: Vec<String>,
+    /// Clusters of the same cache folder with the folder of running labs that they belong to, which is not this process's.
+    pub left_alone: Vec<(String, PathBuf)>,
+}
+
+/// Takes away every cluster of a lab that was made with this cache folder and this folder of running labs, and what else ended
+/// labs have left. Does nothing where kind or an engine is missing, as no cluster can be there then.
 ///
 /// # Errors
 /// When a cluster cannot be removed.
-pub async fn sweep(around: &Surroundings) -> Result<Vec<String>, KindError> {
+pub async fn sweep(around: &Surroundings) -> Result<Swept, KindError> {
     let tools = match Tools::find(around).await {
         Ok(tools) => tools,
-        Err(KindError::NoKind { .. } | KindError::NoEngine | KindError::EngineDown { .. }) => return Ok(Vec::new()),
+        Err(KindError::NoKind { .. } | KindError::NoEngine | KindError::EngineDown { .. }) => return Ok(Swept::default()),
         Err(error) => return Err(error),
     };
-    let names = running(&tools).await?;
-    let ours = |name: &&String| clusters(&around.cache).join(name).is_dir();
-    let names: Vec<String> = names.iter().filter(ours).cloned().collect();
-    for name in &names {
-        Cluster::claim(&tools, &around.cache, name)?.delete().await?;
-    }
+    let mut names = running(&tools).await?;
+    names.retain(|name| clusters(&around.cache).join(name).is_dir());
     // Killed before kind had made anything that it knows again.
     for name in claimed_by_the_dead(&around.cache) {
-        Cluster::claim(&tools, &around.cache, &name)?.delete().await?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
     }
-    Ok(names)
+    let mut swept = Swept::default();
+    for name in names {
+        match owner_elsewhere(around, &name) {
+            Some(owner) => swept.left_alone.push((name, owner)),
+            None => {
+                Cluster::claim(&tools, around, &name)?.delete().await?;
+                swept.gone.push(name);
+            }
+        }
+    }
+    Ok(swept)
+}
+
+/// The folder of running labs whose the cluster is, unless it is this process's, or gone with the session that had it.
+fn owner_elsewhere(around: &Surroundings, name: &str) -> Option<PathBuf> {
+    let owner = PathBuf::from(OsString::from_vec(fs::read(clusters(&around.cache).join(name).join(OWNER)).ok()?));
+    // Its parent: a run of kind leaves no record in the folder itself, which need not be there.
+    (owner != around.runtime && owner.parent().is_some_and(Path::is_dir)).then_some(owner)
 }
 
 fn clusters(cache: &Path) -> PathBuf {
@@ -322,14 +355,27 @@ mod tests {
             fs::create_dir_all(root.path().join("cache/kind").join(name)).unwrap();
         }
         fs::write(root.path().join("clusters/gatelab-3-elsewhere"), "").unwrap();
+        // Two of another runtime folder: one still there, one gone.
+        for (name, runtime) in [("gatelab-5-other", root.path().join("clusters")), ("gatelab-6-past", root.path().join("no-such/gatelab"))]
+        {
+            fs::write(root.path().join("clusters").join(name), "").unwrap();
+            let other = Surroundings { runtime, ..around.clone() };
+            Cluster::claim(&Tools::find(&other).await.unwrap(), &other, name).unwrap();
+        }
         let orphan = root.path().join("cache/kind/gatelab-4000000000-ffff");
         fs::create_dir_all(&orphan).unwrap();
-        assert_eq!(sweep(&around).await.unwrap(), ["gatelab-1-a", "gatelab-2-b"]);
+        let swept = sweep(&around).await.unwrap();
+        assert_eq!(swept.gone, ["gatelab-1-a", "gatelab-2-b", "gatelab-6-past", "gatelab-4000000000-ffff"], "half-made ones are told, too");
+        assert_eq!(swept.left_alone, [("gatelab-5-other".to_owned(), root.path().join("clusters"))]);
         let mut left: Vec<_> = fs::read_dir(root.path().join("clusters")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
-        assert_eq!(left, ["gatelab-3-elsewhere", "mine"], "another cache's labs and the user's own clusters stay");
+        assert_eq!(
+            left,
+            ["gatelab-3-elsewhere", "gatelab-5-other", "mine"],
+            "another cache's labs, another runtime folder's and the user's own clusters stay"
+        );
         assert!(!orphan.exists(), "the folder of a process that is gone goes");
-        assert_eq!(sweep(&Surroundings::default()).await.unwrap(), Vec::<String>::new(), "without kind there is nothing to take away");
+        assert_eq!(sweep(&Surroundings::default()).await.unwrap(), Swept::default(), "without kind there is nothing to take away");
     }
 
     #[tokio::test]
@@ -338,7 +384,7 @@ mod tests {
         let log = KIND.replace("#!/bin/sh\n", "#!/bin/sh\necho \"$*\" >> CLUSTERS/../log\n");
         let around = stand_ins(root.path(), &log);
         let tools = Tools::find(&around).await.unwrap();
-        let cluster = Cluster::claim(&tools, &around.cache, &new_name()).unwrap();
+        let cluster = Cluster::claim(&tools, &around, &new_name()).unwrap();
         let told = std::sync::Mutex::new(Vec::new());
         cluster.create(3, Some("image:1"), Duration::from_secs(60), &|step| told.lock().unwrap().push(step)).await.unwrap();
         assert_eq!(*told.lock().unwrap(), ["kind: preparing nodes"]);
@@ -362,7 +408,7 @@ mod tests {
             "#!/bin/sh\ncase \"$1\" in create) echo 'ERROR: failed to create cluster: failed to pull image \"x\"' >&2; exit 1;; esac\n";
         let around = stand_ins(root.path(), stubborn);
         let tools = Tools::find(&around).await.unwrap();
-        let cluster = Cluster::claim(&tools, &around.cache, "gatelab-1-a").unwrap();
+        let cluster = Cluster::claim(&tools, &around, "gatelab-1-a").unwrap();
         let error = cluster.create(1, None, Duration::from_secs(60), &|_| ()).await.unwrap_err();
         assert!(matches!(error, KindError::NodeImage { .. }), "{error}");
         fs::write(root.path().join("clusters/gatelab-1-a"), "").unwrap();

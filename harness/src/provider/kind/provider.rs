@@ -89,14 +89,14 @@ impl Kind {
                     let running = if running.is_empty() { "none".to_owned() } else { running.join(", ") };
                     return Err(KindError::NoSuchCluster { name: name.clone(), running });
                 }
-                Cluster::claim(&tools, &around.cache, name)?
+                Cluster::claim(&tools, &around, name)?
             }
             None => {
                 let name = self.options.name.clone().unwrap_or_else(cluster::new_name);
                 if self.options.name.is_some() && cluster::running(&tools).await?.contains(&name) {
                     return Err(KindError::ClusterExists { name });
                 }
-                Cluster::claim(&tools, &around.cache, &name)?
+                Cluster::claim(&tools, &around, &name)?
             }
         };
         if self.options.reuse.is_none() {

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use embedded_cluster::cluster::default_state_dir;
+
 use super::cluster::NETWORK;
 use super::command::{self, Said};
 use super::error::{KindError, tail};
@@ -20,6 +22,8 @@ pub struct Surroundings {
     pub path: Vec<PathBuf>,
     /// The lab's cache folder.
     pub cache: PathBuf,
+    /// Where records of running labs are.
+    pub runtime: PathBuf,
     /// `GATELAB_KIND`.
     pub kind: Option<PathBuf>,
     /// [`ENGINE_VARIABLE`].
@@ -36,6 +40,7 @@ impl Surroundings {
         Surroundings {
             path: std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect(),
             cache,
+            runtime: default_state_dir("").components().collect(),
             kind: variable("GATELAB_KIND").map(PathBuf::from),
             engine: variable(ENGINE_VARIABLE),
             image: variable("GATELAB_NODE_IMAGE"),
