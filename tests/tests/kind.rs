@@ -1,7 +1,12 @@
 //! Real Kubernetes: the same scenarios on kind and on the embedded cluster, and nothing left of clusters whose maker was killed.
 //! Needs kind, an engine and a node image; says so when it skips.
 
-#![allow(clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking, and shows how the providers differ")]
+#![allow(
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, shows how the providers differ, and has a thread to itself"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

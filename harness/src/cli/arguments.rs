@@ -112,7 +112,7 @@ pub struct RunArgs {
     /// With `--cluster kind`: leave the cluster there
     #[arg(long)]
     pub retain: bool,
-    /// Runs at the same time; by default three times the number of cores
+    /// Runs at the same time; by default six times the number of cores, at most 24
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub jobs: Option<u32>,
     /// Run everything so many times

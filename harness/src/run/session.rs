@@ -221,10 +221,11 @@ fn os_name(text: &str) -> Option<String> {
     Some(line.trim_matches('"').to_owned())
 }
 
-/// Jobs when none are named: runs mostly wait (for probes, time-outs, grace periods), so more of them than cores.
+/// Jobs when none are named: runs mostly wait (for rollouts, time-outs, grace periods), so more of them than cores. With six for
+/// each, two cores are busy for about two thirds of the time.
 pub fn default_jobs() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    (cores * 3).clamp(2, 24)
+    (cores * 6).clamp(2, 24)
 }
 
 /// Whether a folder can take results at all.
