@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Most of a run is waiting for time-outs and probe periods, so more runs than cores go side by side.
     if arguments.test_threads.is_none() {
-        arguments.test_threads = Some(std::thread::available_parallelism().map_or(2, usize::from) * 2);
+        arguments.test_threads = Some(std::thread::available_parallelism().map_or(2, usize::from) * 5);
     }
     let home = Home::new();
     let unfit = unfit_machine(&home);

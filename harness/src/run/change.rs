@@ -2,7 +2,7 @@
 
 use futures::future::try_join_all;
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::mirror::Snapshot;
 use crate::kubernetes::{Kubernetes, KubernetesError, ObjectRef};
@@ -18,20 +18,24 @@ pub const POD_NETWORK_ANNOTATION: &str = "gatelab.dev/pod-network";
 /// What `kubectl rollout restart` sets.
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 
-/// Makes the change; returns what was done, for people. `now` tells which nodes run which pods.
-pub async fn make(
-    kubernetes: &Kubernetes,
-    change: &PlannedChange,
-    namespace: &str,
-    now: &Snapshot,
-) -> Result<Vec<String>, KubernetesError> {
-    let mut done = Vec::new();
+/// What a change did.
+#[derive(Debug, Default)]
+pub struct Made {
+    /// For people.
+    pub done: Vec<String>,
+    /// Objects as the API server returned them.
+    pub objects: Vec<Value>,
+}
+
+/// Makes the change. `now` tells which nodes run which pods.
+pub async fn make(kubernetes: &Kubernetes, change: &PlannedChange, namespace: &str, now: &Snapshot) -> Result<Made, KubernetesError> {
+    let Made { mut done, mut objects } = Made::default();
     for manifest in &change.apply {
-        kubernetes.apply(manifest, namespace).await?;
+        objects.push(kubernetes.apply(manifest, namespace).await?);
         done.push(format!("applied {}", ObjectRef::of(manifest, namespace)?));
     }
     for partial in &change.patch {
-        kubernetes.patch(partial, namespace).await?;
+        objects.push(kubernetes.patch(partial, namespace).await?);
         done.push(format!("patched {}", ObjectRef::of(partial, namespace)?));
     }
     for name in &change.delete {
@@ -53,7 +57,7 @@ pub async fn make(
         kubernetes.merge(&object, &partial).await?;
         done.push(format!("restarted {object}"));
     }
-    Ok(done)
+    Ok(Made { done, objects })
 }
 
 /// Sets the link of every node.

@@ -49,6 +49,9 @@ pub struct Lab {
     handle: Box<dyn ClusterHandle>,
 }
 
+/// How long the watches may take to tell of a change that the API server has answered.
+const SEEN: Duration = Duration::from_secs(5);
+
 impl Lab {
     /// Brings the cluster up and puts everything into it; the application is in its healthy state afterwards, but it has not
     /// been waited for.
@@ -113,8 +116,11 @@ impl Lab {
 
     /// Makes a change and tells what was done.
     pub async fn change(&self, change: &PlannedChange, plan: &Plan, phase: Phase, emit: &Emitter) -> Result<(), RunError> {
-        let changes = change::make(&self.kubernetes, change, &plan.namespace, &self.mirror.snapshot()).await?;
-        emit.tell(EventKind::Changed { phase, changes });
+        let made = change::make(&self.kubernetes, change, &plan.namespace, &self.mirror.snapshot()).await?;
+        emit.tell(EventKind::Changed { phase, changes: made.done });
+        // A watch that lags behind looks like a cluster that has settled, before the change. Where it does not come (an object that
+        // was deleted again), what follows says more than this wait.
+        let _ = self.mirror.wait(SEEN, "the change itself", |mirror| mirror.snapshot().lacks(&made.objects)).await;
         Ok(())
     }
 

@@ -54,6 +54,17 @@ impl Snapshot {
         self.objects.get(&(kind.to_owned(), namespace.to_owned(), name.to_owned())).map(|object| &**object)
     }
 
+    /// The first of these objects that is not seen yet as it was returned, or later; kinds that are not watched aside.
+    pub fn lacks(&self, returned: &[Value]) -> Option<String> {
+        let version = |object: &Value| object["metadata"]["resourceVersion"].as_str().and_then(|version| version.parse::<u64>().ok());
+        let watched = |object: &&Value| KINDS.iter().any(|(_, kind, _)| object["kind"] == **kind);
+        let behind = |object: &&Value| {
+            let seen = self.objects.get(&key_of(object));
+            seen.is_none_or(|seen| version(seen) < version(object))
+        };
+        returned.iter().filter(watched).find(behind).map(|object| format!("{} {}", object["kind"], object["metadata"]["name"]))
+    }
+
     pub fn all(&self) -> impl Iterator<Item = (&Key, &Value)> {
         self.objects.iter().map(|(key, object)| (key, &**object))
     }
