@@ -1,75 +1,246 @@
-//! What a gateway wrote into its pod's log, as typed records.
+//! What a gateway wrote into its pod's log, read by the gateway's own folder into one shape for all: a kind of line, and the fields that
+//! the gateway's vocabulary has for it.
 
-use serde::Serialize;
+use std::{collections::BTreeMap, fmt};
 
-use crate::{
-    GatewayKind,
-    envoy::EnvoyAccess,
-    haproxy::HaproxyAccess,
-    nginx::{NginxAccess, NginxError},
-    traefik::{TraefikAccess, TraefikMessage},
-};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
-/// One line of a gateway's own log.
-// Records are read one by one and matched on; a box each would only be in the way.
-#[allow(clippy::large_enum_variant)]
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "record", rename_all = "kebab-case")]
-pub enum LogRecord {
-    NginxAccess(NginxAccess),
-    NginxError(NginxError),
-    EnvoyAccess(EnvoyAccess),
-    HaproxyAccess(HaproxyAccess),
-    TraefikAccess(TraefikAccess),
-    TraefikMessage(TraefikMessage),
+use crate::GatewayKind;
+
+/// One kind of lines of a gateway's log, and the keys by which an expectation describes such a line.
+#[derive(Debug)]
+pub struct LineKind {
+    /// Unlike those of all other gateways.
+    pub name: &'static str,
+    pub keys: &'static [Key],
 }
 
-impl LogRecord {
-    /// The `x-request-id` of the request that the line is about, where the line carries it.
-    ///
-    /// nginx's error log knows no request id: its lines are joined to access-log lines by the number of the client connection.
-    pub fn request_id(&self) -> Option<&str> {
-        match self {
-            Self::NginxAccess(access) => access.request_id.as_deref(),
-            Self::NginxError(_) | Self::TraefikMessage(_) => None,
-            Self::EnvoyAccess(access) => access.request_id.as_deref(),
-            Self::HaproxyAccess(access) => access.request_id.as_deref(),
-            Self::TraefikAccess(access) => access.request_id.as_deref(),
+/// One key of a vocabulary. The same name has the same form wherever it is used.
+#[derive(Debug)]
+pub struct Key {
+    /// As in a scenario.
+    pub name: &'static str,
+    pub form: Form,
+    /// For the schema of scenarios.
+    pub meaning: &'static str,
+}
+
+/// What a key holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A status of HTTP.
+    Status,
+    /// An errno of Linux.
+    Errno,
+    /// Text, matched by a rule.
+    Text,
+    /// A word of few, matched whole.
+    Word,
+    /// Words in their order.
+    Sequence,
+    /// Words in any order.
+    Set,
+}
+
+impl Key {
+    /// The status that a line of an access log tells.
+    pub const STATUS: Self = Self { name: "status", form: Form::Status, meaning: "Status in an access log line." };
+}
+
+/// A line of a log, as it was written.
+#[derive(Debug, Clone, Copy)]
+pub struct LogLine<'a> {
+    pub text: &'a str,
+    /// As the container runtime dated it.
+    pub at: Option<Timestamp>,
+}
+
+/// A line of a gateway's log, read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogRecord {
+    /// [`LineKind::name`]
+    pub kind: String,
+    /// The line is the one that is written for each request when it ends.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_request: bool,
+    /// Status of the answer that came from behind the gateway, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<u16>,
+    /// What an engineer remembers of it; `None` for lines that say nothing beyond a status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<String>,
+    /// The line in short, for a person who looks for another one; `None` where nobody would take one for the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    #[serde(default)]
+    pub fields: Fields,
+}
+
+/// Values of a line by [`Key::name`]; what the line does not say is not there.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Fields(BTreeMap<String, FieldValue>);
+
+/// One value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum FieldValue {
+    /// Of a status or an errno.
+    Number(i64),
+    /// Of text or a word.
+    Text(String),
+    /// Of a sequence or a set.
+    Words(Vec<String>),
+}
+
+impl Fields {
+    pub fn get(&self, key: &str) -> Option<&FieldValue> {
+        self.0.get(key)
+    }
+
+    pub fn insert(&mut self, key: &str, value: FieldValue) {
+        self.0.insert(key.to_owned(), value);
+    }
+
+    pub fn text(&self, key: &str) -> Option<&str> {
+        match self.get(key)? {
+            FieldValue::Text(text) => Some(text),
+            _ => None,
         }
     }
+
+    pub fn number(&self, key: &str) -> Option<i64> {
+        match self.get(key)? {
+            FieldValue::Number(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    pub fn words(&self, key: &str) -> Option<&[String]> {
+        match self.get(key)? {
+            FieldValue::Words(words) => Some(words),
+            _ => None,
+        }
+    }
+
+    /// The name of the errno that a key holds.
+    pub fn errno(&self, key: &str) -> Option<String> {
+        let number = i32::try_from(self.number(key)?).ok()?;
+        Some(format!("{:?}", nix::errno::Errno::from_raw(number)))
+    }
+
+    pub(crate) fn with_text(mut self, key: &str, text: Option<impl Into<String>>) -> Self {
+        self.0.extend(text.map(|text| (key.to_owned(), FieldValue::Text(text.into()))));
+        self
+    }
+
+    pub(crate) fn with_number(mut self, key: &str, number: Option<impl Into<i64>>) -> Self {
+        self.0.extend(number.map(|number| (key.to_owned(), FieldValue::Number(number.into()))));
+        self
+    }
+
+    pub(crate) fn with_words(mut self, key: &str, words: Vec<String>) -> Self {
+        self.insert(key, FieldValue::Words(words));
+        self
+    }
+}
+
+/// For grouping: lines of one kind with the same fields say the same.
+impl fmt::Display for Fields {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(key, value)| write!(formatter, " {key}={value:?}"))
+    }
+}
+
+/// A line that was read, and the request that it is about, where the line names it or can be joined to one that does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadLine {
+    pub record: LogRecord,
+    /// `x-request-id`
+    pub request_id: Option<String>,
 }
 
 /// Prefix of every line that the agent itself writes. Such a line is never a record, so that no expectation about a gateway can be
 /// met by the lab's own words.
 pub const AGENT_PREFIX: &str = "gateway-agent: ";
 
-/// Reads one line of the pod log of a gateway; `None` for lines that are not records (start-up chatter, the agent's own lines).
-pub fn parse_line(gateway: GatewayKind, line: &str) -> Option<LogRecord> {
-    let line = line.trim_end_matches(['\r', '\n']);
-    if line.starts_with(AGENT_PREFIX) {
-        return None;
+/// Reads the log of one pod of a gateway; `None` for lines that are not records (start-up chatter, the agent's own lines). All lines are
+/// read together, because some are joined to others.
+pub fn read_log(gateway: GatewayKind, lines: &[LogLine<'_>]) -> Vec<Option<ReadLine>> {
+    let own: Vec<LogLine> = lines
+        .iter()
+        .map(|line| {
+            let text = line.text.trim_end_matches(['\r', '\n']);
+            LogLine { text: if text.starts_with(AGENT_PREFIX) { "" } else { text }, at: line.at }
+        })
+        .collect();
+    let mut read = gateway.adapter().read_log(&own);
+    for line in read.iter_mut().flatten() {
+        line.record.mark = gateway.adapter().mark_of_seen(&line.record.fields);
     }
-    match gateway {
-        GatewayKind::Nginx => {
-            NginxAccess::parse(line).map(LogRecord::NginxAccess).or_else(|| NginxError::parse(line).map(LogRecord::NginxError))
+    read
+}
+
+/// The keys of all gateways' vocabularies, each once, in the order of the gateways; what they share is the last.
+pub fn log_keys() -> Vec<&'static Key> {
+    let mut keys: Vec<&'static Key> = Vec::new();
+    for key in GatewayKind::ALL.iter().flat_map(|kind| kind.log_keys()) {
+        if !keys.iter().any(|other| other.name == key.name) {
+            keys.push(key);
         }
-        GatewayKind::Envoy => EnvoyAccess::parse(line).map(LogRecord::EnvoyAccess),
-        GatewayKind::Haproxy => HaproxyAccess::parse(line).map(LogRecord::HaproxyAccess),
-        GatewayKind::Traefik => {
-            TraefikAccess::parse(line).map(LogRecord::TraefikAccess).or_else(|| TraefikMessage::parse(line).map(LogRecord::TraefikMessage))
-        }
+    }
+    keys.sort_by_key(|key| key.name == Key::STATUS.name);
+    keys
+}
+
+impl GatewayKind {
+    /// The kinds of lines that its log has.
+    pub fn vocabulary(self) -> &'static [LineKind] {
+        self.adapter().vocabulary()
+    }
+
+    /// The keys of all kinds of lines.
+    pub fn log_keys(self) -> impl Iterator<Item = &'static Key> {
+        self.vocabulary().iter().flat_map(|line| line.keys)
+    }
+
+    /// A line that is expected, in the few words that an engineer remembers: `ECONNREFUSED while connecting to upstream`, `UF`, `SC--`;
+    /// `None` for what says nothing beyond a status.
+    pub fn mark(self, fields: &Fields) -> Option<String> {
+        self.adapter().mark(fields)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::nginx::KIND as NGINX;
 
     #[test]
     fn the_agents_own_lines_are_never_records() {
         let error = "2026/11/21 04:41:58 [error] 1#1: *2 connect() failed (111: Connection refused) while connecting to upstream";
-        assert!(parse_line(GatewayKind::Nginx, error).is_some());
-        assert_eq!(parse_line(GatewayKind::Nginx, &format!("{AGENT_PREFIX}{error}")), None);
-        assert_eq!(parse_line(GatewayKind::Envoy, &format!("{AGENT_PREFIX}{{}}")), None);
+        let read = |text: &str| read_log(NGINX, &[LogLine { text, at: None }]).remove(0);
+        assert_eq!(read(error).unwrap().record.mark.as_deref(), Some("ECONNREFUSED while connecting to upstream"));
+        for kind in GatewayKind::ALL {
+            let text = format!("{AGENT_PREFIX}{error}");
+            assert_eq!(read_log(*kind, &[LogLine { text: &text, at: None }]), [None]);
+        }
+    }
+
+    /// A scenario is read before anybody knows for which gateway a line stands.
+    #[test]
+    fn vocabularies_do_not_contradict_each_other() {
+        let lines: Vec<&LineKind> = GatewayKind::ALL.iter().flat_map(|kind| kind.vocabulary()).collect();
+        let names: BTreeSet<&str> = lines.iter().map(|line| line.name).collect();
+        assert_eq!(names.len(), lines.len(), "each kind of line has a name of its own");
+        for key in lines.iter().flat_map(|line| line.keys) {
+            let first = log_keys().into_iter().find(|other| other.name == key.name).unwrap();
+            assert_eq!(first.form, key.form, "`{}` means two things", key.name);
+            assert!(!["of", "count"].contains(&key.name), "`{}` is every line's", key.name);
+        }
+        assert_eq!(log_keys().last().map(|key| key.name), Some("status"));
     }
 }

@@ -86,8 +86,7 @@ fn in_namespace(name: &str) -> Value {
     json!({ "name": name, "namespace": GATEWAY_NAMESPACE })
 }
 
-/// What the agent reads, and the Events that it writes; what Traefik's own provider reads besides (its documentation, Kubernetes
-/// Ingress, "Configuring Kubernetes"); nothing else.
+/// What the agent reads, and the Events that it writes; what a gateway with a controller of its own needs besides; nothing else.
 fn roles(kind: GatewayKind) -> [Value; 4] {
     let subject = json!([{ "kind": "ServiceAccount", "name": NAME, "namespace": GATEWAY_NAMESPACE }]);
     let read = ["get", "list", "watch"];
@@ -98,10 +97,7 @@ fn roles(kind: GatewayKind) -> [Value; 4] {
         json!({ "apiGroups": ["networking.k8s.io"], "resources": ["ingresses", "ingressclasses"], "verbs": read }),
         json!({ "apiGroups": [""], "resources": ["events"], "verbs": ["create"] }),
     ];
-    if kind == GatewayKind::Traefik {
-        rules.push(json!({ "apiGroups": [""], "resources": ["nodes"], "verbs": read }));
-        rules.push(json!({ "apiGroups": ["networking.k8s.io"], "resources": ["ingresses/status"], "verbs": ["update"] }));
-    }
+    rules.extend(kind.adapter().cluster_rules());
     [
         json!({ "apiVersion": format!("{group}/v1"), "kind": "ClusterRole", "metadata": { "name": NAME }, "rules": rules }),
         json!({ "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": { "name": NAME },
@@ -160,6 +156,7 @@ pub const HEALTH_PORT: u16 = 10254;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{envoy::KIND as ENVOY, nginx::KIND as NGINX, traefik::KIND as TRAEFIK};
 
     fn install() -> GatewayInstall {
         GatewayInstall {
@@ -178,7 +175,7 @@ mod tests {
         let ports = NodePorts { http: 30080, https: 30443 };
         let annotations = BTreeMap::from([("gatelab.dev/host-address".to_owned(), "http=127.0.0.1:1".to_owned())]);
         let install = GatewayInstall { node_ports: Some(ports), service_annotations: annotations, ..install() };
-        let objects = manifests(GatewayKind::Nginx, &install);
+        let objects = manifests(NGINX, &install);
         let service = objects.iter().find(|object| object["kind"] == "Service").unwrap();
         assert_eq!(service["spec"]["ports"][0]["nodePort"], 30080);
         assert_eq!(service["spec"]["ports"][1]["nodePort"], 30443);
@@ -187,21 +184,21 @@ mod tests {
 
     #[test]
     fn the_objects() {
-        insta::assert_yaml_snapshot!(manifests(GatewayKind::Nginx, &install()));
+        insta::assert_yaml_snapshot!(manifests(NGINX, &install()));
     }
 
     #[test]
     fn traefik_may_read_what_its_provider_lists() {
         let text = |kind| serde_json::to_string(&manifests(kind, &install())).unwrap();
-        assert!(text(GatewayKind::Traefik).contains("ingresses/status") && text(GatewayKind::Traefik).contains("nodes"));
-        assert!(text(GatewayKind::Traefik).contains("traefik.io/ingress-controller"));
-        assert!(!text(GatewayKind::Nginx).contains("ingresses/status"));
+        assert!(text(TRAEFIK).contains("ingresses/status") && text(TRAEFIK).contains("nodes"));
+        assert!(text(TRAEFIK).contains("traefik.io/ingress-controller"));
+        assert!(!text(NGINX).contains("ingresses/status"));
     }
 
     #[test]
     fn every_object_is_what_the_typed_api_expects() {
         use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service, networking::v1::IngressClass};
-        for object in manifests(GatewayKind::Envoy, &install()) {
+        for object in manifests(ENVOY, &install()) {
             match object["kind"].as_str() {
                 Some("Deployment") => drop(serde_json::from_value::<Deployment>(object).unwrap()),
                 Some("Service") => drop(serde_json::from_value::<Service>(object).unwrap()),

@@ -10,7 +10,7 @@ use harness::events::{Control, Event, EventFileError, EventKind, EventReader, Ev
 use harness::probe::{Micros, Outcome, Phase as ProbePhase, Record, Timings};
 use harness::report::{self, build, html, json, junit, summary};
 use harness::scenario::Hop;
-use harness::signature::{GatewayLine, HopRecord, Item, JournalRecord, LogRecord, Phase, TimelineEvent, TimelineKind};
+use harness::signature::{GatewayLine, HopRecord, Item, JournalRecord, Phase, TimelineEvent, TimelineKind};
 use jiff::{Timestamp, ToSpan};
 use uuid::Uuid;
 
@@ -112,17 +112,15 @@ fn events() -> Vec<Event> {
             tell(millis, EventKind::Request { phase: fault, record: Box::new(record) });
         }
         for number in [2, 3] {
+            let text = format!(
+                "2026/02/03 04:05:06 [error] 1#1: *{number} connect() failed (111: Connection refused) while connecting to upstream"
+            );
+            let read = gateways::read_log("nginx".parse().unwrap(), &[gateways::LogLine { text: &text, at: None }]).remove(0).unwrap();
             let line = GatewayLine {
                 text: format!("2026/02/03 [error] *{number} connect() failed (111: Connection refused) while connecting to upstream"),
                 at: Some(at(70)),
                 request_id: Some(Uuid::from_u128(number)),
-                record: LogRecord::NginxError {
-                    level: "error".to_owned(),
-                    message: "connect() failed".to_owned(),
-                    errno: Some(111),
-                    doing: Some("connecting to upstream".to_owned()),
-                    upstream: None,
-                },
+                record: Some(read.record),
             };
             tell(91, EventKind::GatewayLog { phase: fault, line });
         }

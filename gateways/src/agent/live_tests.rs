@@ -17,39 +17,39 @@ use super::{ApplyError, Binary, Gateway};
 mod tls;
 
 use crate::{
-    GatewayKind, LogRecord,
-    envoy::{self, EnvoyGateway, ResponseFlag},
+    GatewayKind,
+    adapter::Start,
     fetch::{self, Search, version},
-    haproxy::{self, HaproxyGateway},
+    log::{LogLine, ReadLine, read_log},
     model::{
         build,
         fixtures::{SHOP, objects},
     },
-    nginx::{self, NginxErrorKind, NginxGateway},
-    parse_line,
 };
 
-/// The gateways that the agent configures; Traefik configures itself from a cluster's API.
-const CONFIGURED: [GatewayKind; 3] = [GatewayKind::Nginx, GatewayKind::Envoy, GatewayKind::Haproxy];
+/// The gateways that the agent configures; others need a cluster.
+fn configured() -> impl Iterator<Item = GatewayKind> {
+    GatewayKind::ALL.iter().copied().filter(|kind| !kind.adapter().configures_itself())
+}
 
 /// A gateway about to run, and where it listens.
-struct Bench {
+pub(crate) struct Bench {
     kind: GatewayKind,
-    gateway: Box<dyn Gateway>,
+    pub gateway: Box<dyn Gateway>,
     port: u16,
     https_port: u16,
     state: tempfile::TempDir,
 }
 
 /// A port that nothing listens on (and that nothing else was given in this process' short life).
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 impl Bench {
     /// `None`, loudly, where no gateway is to be had.
-    fn new(kind: GatewayKind) -> Option<Self> {
-        let build = match Search::from_environment().and_then(|search| fetch::install(kind, &search, &|_| ())) {
+    pub(crate) fn new(kind: GatewayKind) -> Option<Self> {
+        let installed = match Search::from_environment().and_then(|search| fetch::install(kind, &search, &|_| ())) {
             Ok(build) => build,
             Err(error) => {
                 eprintln!("skipped: no {kind} on this machine: {error}");
@@ -58,43 +58,29 @@ impl Bench {
         };
         let state = tempfile::tempdir().unwrap();
         let folder = state.path().to_owned();
-        let binary =
-            Binary { path: build.binary, library_path: version::library_path_value(&build.library_path), output: Some(folder.join("log")) };
-        let (port, https_port) = (free_port(), free_port());
-        let gateway: Box<dyn Gateway> = match kind {
-            GatewayKind::Nginx => Box::new(NginxGateway::new(
-                binary,
-                nginx::Layout {
-                    state: folder,
-                    http_port: port,
-                    https_port,
-                    version: version::numbers(&build.version).unwrap(),
-                    root: nix::unistd::Uid::effective().is_root(),
-                    open_files: 1024,
-                    name_servers: Vec::new(),
-                },
-            )),
-            GatewayKind::Envoy => {
-                Box::new(EnvoyGateway::new(binary, envoy::Layout { state: folder, http_port: port, https_port, admin_port: 0 }, 1))
-            }
-            GatewayKind::Haproxy => Box::new(HaproxyGateway::new(
-                binary,
-                haproxy::Layout {
-                    state: folder,
-                    http_port: port,
-                    https_port,
-                    open_files: 1024,
-                    name_servers: Vec::new(),
-                    log: "stdout".to_owned(),
-                },
-            )),
-            GatewayKind::Traefik => return None,
+        let binary = Binary {
+            path: installed.binary,
+            library_path: version::library_path_value(&installed.library_path),
+            output: Some(folder.join("log")),
         };
+        let (port, https_port) = (free_port(), free_port());
+        let model = build(kind, &objects(&shop(1, "workers: 1")));
+        let gateway = kind.adapter().start(Start {
+            binary,
+            version: installed.version,
+            state: folder,
+            http_port: port,
+            https_port,
+            admin_port: 0,
+            settings: model.global,
+            open_files: 1024,
+            name_servers: Vec::new(),
+        });
         Some(Self { kind, gateway, port, https_port, state })
     }
 
     /// Makes the shop's configuration the running one, its single pod being at this port of loopback.
-    async fn apply(&mut self, pod_port: u16, settings: &str) -> Result<(), ApplyError> {
+    pub(crate) async fn apply(&mut self, pod_port: u16, settings: &str) -> Result<(), ApplyError> {
         self.apply_objects(&shop(pod_port, settings)).await
     }
 
@@ -122,11 +108,11 @@ impl Bench {
         .unwrap()
     }
 
-    async fn status(&self, id: &str) -> u16 {
+    pub(crate) async fn status(&self, id: &str) -> u16 {
         self.request("GET", "shop.test", "/", id).await.0
     }
 
-    fn log_text(&self) -> String {
+    pub(crate) fn log_text(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap()
     }
 
@@ -134,27 +120,35 @@ impl Bench {
         self.state.path().join("log")
     }
 
-    /// The access log record of a request, once it is written.
-    async fn access(&self, id: &str) -> LogRecord {
+    /// The line of the access log about a request, once it is written.
+    pub(crate) async fn access(&self, id: &str) -> ReadLine {
         for _ in 0..200 {
-            if let Some(record) =
-                self.log_text().lines().filter_map(|line| parse_line(self.kind, line)).find(|record| record.request_id() == Some(id))
-            {
-                return record;
+            let text = self.log_text();
+            let lines: Vec<LogLine> = text.lines().map(|text| LogLine { text, at: None }).collect();
+            let mut read = read_log(self.kind, &lines).into_iter().flatten();
+            if let Some(line) = read.find(|line| line.record.of_request && line.request_id.as_deref() == Some(id)) {
+                return line;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("no access log line for {id} in\n{}", self.log_text());
     }
 
-    fn errors(&self) -> Vec<nginx::NginxError> {
-        let records = self.log_text();
-        let records = records.lines().filter_map(|line| parse_line(self.kind, line));
-        records.filter_map(|record| if let LogRecord::NginxError(error) = record { Some(error) } else { None }).collect()
+    /// The same line, read by the gateway's own reader.
+    pub(crate) async fn access_as<T>(&self, id: &str, parse: impl Fn(&str) -> Option<T>, request_id: impl Fn(&T) -> Option<&str>) -> T {
+        self.access(id).await;
+        let text = self.log_text();
+        text.lines().filter_map(parse).find(|access| request_id(access) == Some(id)).unwrap()
+    }
+
+    pub(crate) fn print_log(&self) {
+        if std::env::var_os("GATELAB_PRINT_LOGS").is_some() {
+            eprintln!("{}", self.log_text());
+        }
     }
 }
 
-fn shop(pod_port: u16, settings: &str) -> String {
+pub(crate) fn shop(pod_port: u16, settings: &str) -> String {
     SHOP.replace("ports: [{ name: http, port: 8080", &format!("ports: [{{ name: http, port: {pod_port}"))
         .replace("10.244.1.3], conditions: { ready: true", "127.0.0.1], conditions: { ready: true")
         .replace("10.244.0.4], conditions: { ready: true", "10.244.0.4], conditions: { ready: false")
@@ -162,7 +156,7 @@ fn shop(pod_port: u16, settings: &str) -> String {
 }
 
 /// A server that treats every connection the same way, until the test ends.
-fn server(treat: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> u16 {
+pub(crate) fn server(treat: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
@@ -175,7 +169,7 @@ fn server(treat: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> u16 {
 }
 
 /// Reads one request head; `false` at the end of the connection.
-fn read_head(stream: &mut TcpStream) -> bool {
+pub(crate) fn read_head(stream: &mut TcpStream) -> bool {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -187,7 +181,7 @@ fn read_head(stream: &mut TcpStream) -> bool {
     true
 }
 
-fn ok_server(body: &'static str) -> u16 {
+pub(crate) fn ok_server(body: &'static str) -> u16 {
     server(move |mut stream| {
         while read_head(&mut stream) {
             let answer = format!("HTTP/1.1 200 OK\r\nserver: shop\r\ncontent-length: {}\r\n\r\n{body}", body.len());
@@ -199,7 +193,7 @@ fn ok_server(body: &'static str) -> u16 {
 }
 
 /// Answers a TLS greeting as an HTTP server does.
-fn plaintext_server() -> u16 {
+pub(crate) fn plaintext_server() -> u16 {
     server(|mut stream| {
         let _ = stream.read(&mut [0; 512]);
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
@@ -208,11 +202,11 @@ fn plaintext_server() -> u16 {
 }
 
 /// Keeps a connection open without a word.
-fn hold(mut stream: &TcpStream) {
+pub(crate) fn hold(mut stream: &TcpStream) {
     while stream.read(&mut [0; 512]).is_ok_and(|read| read > 0) {}
 }
 
-fn reset(stream: TcpStream) {
+pub(crate) fn reset(stream: TcpStream) {
     // A close with linger 0 sends RST (socket(7), SO_LINGER)
     let socket = nix::libc::linger { l_onoff: 1, l_linger: 0 };
     nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::Linger, &socket).unwrap();
@@ -221,7 +215,7 @@ fn reset(stream: TcpStream) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_is_in_force_when_apply_returns() {
-    for kind in CONFIGURED {
+    for kind in configured() {
         let Some(mut bench) = Bench::new(kind) else { continue };
         let (first, second) = (ok_server("first"), ok_server("second"));
         for round in 0..5 {
@@ -239,7 +233,7 @@ async fn a_change_is_in_force_when_apply_returns() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hosts_and_services_come_and_go() {
-    for kind in CONFIGURED {
+    for kind in configured() {
         let Some(mut bench) = Bench::new(kind) else { continue };
         let port = ok_server("here");
         let with = shop(port, "");
@@ -251,8 +245,7 @@ async fn hosts_and_services_come_and_go() {
         bench.apply_objects(&with).await.unwrap();
         assert_eq!(bench.status("with").await, 200);
         bench.apply_objects(&gone).await.unwrap();
-        // ingress-nginx has a route without servers, the others none
-        assert_eq!(bench.status("gone").await, if kind == GatewayKind::Nginx { 503 } else { 404 });
+        assert_eq!(bench.status("gone").await, kind.adapter().bench().missing_service, "{kind}");
         bench.apply_objects(&other).await.unwrap();
         assert_eq!(bench.status("old-host").await, 404);
         for (path, status) in [("/cart", 200), ("/cart/1", 200), ("/carts", 404), ("/", 404)] {
@@ -264,12 +257,7 @@ async fn hosts_and_services_come_and_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_configuration_leaves_the_old_one_running() {
-    for (kind, bad) in [
-        (GatewayKind::Nginx, "{snippets: {nginx: {location: 'no_such_directive on;'}}}"),
-        (GatewayKind::Haproxy, "{snippets: {haproxy: {backend: 'no_such_keyword on'}}}"),
-        (GatewayKind::Envoy, "{snippets: {envoy: {cluster: {no_such_field: 1}}}}"),
-        (GatewayKind::Envoy, "{snippets: {envoy: {route: {no_such_field: 1}}}}"),
-    ] {
+    for (kind, bad) in configured().flat_map(|kind| kind.adapter().bench().refused.iter().map(move |bad| (kind, *bad))) {
         let Some(mut bench) = Bench::new(kind) else { continue };
         let port = ok_server("here");
         bench.apply(port, "").await.unwrap();
@@ -284,200 +272,10 @@ async fn a_refused_configuration_leaves_the_old_one_running() {
     }
 }
 
-/// What broken backends look like, at each gateway's own log.
-#[tokio::test(flavor = "multi_thread")]
-async fn signatures_of_nginx() {
-    let Some(mut bench) = Bench::new(GatewayKind::Nginx) else { return };
-    let settings = "{connect-timeout: 200ms, read-timeout: 200ms, workers: 1, buffers: {response-header: 1k}}";
-    bench.apply(free_port(), settings).await.unwrap();
-    assert_eq!(bench.status("refused").await, 502);
-    let LogRecord::NginxAccess(access) = bench.access("refused").await else { panic!() };
-    assert_eq!(access.attempts.iter().map(|attempt| attempt.status).collect::<Vec<_>>(), [Some(502); 3]);
-    assert!(access.attempts.iter().all(|attempt| attempt.connect_time.is_none()));
-    let cases: [(&str, u16, u16, NginxErrorKind, Option<&str>); 6] = [
-        ("silent", server(|stream| hold(&stream)), 504, NginxErrorKind::UpstreamTimedOut, Some("ETIMEDOUT")),
-        (
-            "closed",
-            server(|mut stream| {
-                let _ = read_head(&mut stream);
-            }),
-            502,
-            NginxErrorKind::UpstreamPrematurelyClosed,
-            None,
-        ),
-        (
-            "reset",
-            server(|mut stream| {
-                read_head(&mut stream);
-                reset(stream);
-            }),
-            502,
-            NginxErrorKind::ReceiveFailed,
-            Some("ECONNRESET"),
-        ),
-        (
-            "garbage",
-            server(|mut stream| {
-                read_head(&mut stream);
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nbroken header\0\r\n\r\n");
-            }),
-            502,
-            NginxErrorKind::UpstreamInvalidHeader,
-            None,
-        ),
-        (
-            "too-big",
-            server(|mut stream| {
-                read_head(&mut stream);
-                let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\nx-long: {}\r\n\r\n", "x".repeat(9000)).as_bytes());
-            }),
-            502,
-            NginxErrorKind::UpstreamHeaderTooBig,
-            None,
-        ),
-        ("plaintext", plaintext_server(), 502, NginxErrorKind::TlsHandshakeFailed, None),
-    ];
-    for (id, port, status, kind, errno) in cases {
-        let tls = if id == "plaintext" { "backend-protocol: HTTPS, " } else { "" };
-        bench.apply(port, &settings.replacen('{', &format!("{{{tls}"), 1)).await.unwrap();
-        let known = bench.errors().len();
-        assert_eq!(bench.status(id).await, status, "{id}");
-        bench.access(id).await;
-        let errors = &bench.errors()[known..];
-        let error = errors.iter().find(|error| error.kind == kind).unwrap_or_else(|| panic!("{id}: {errors:#?}"));
-        assert_eq!(error.errno.as_ref().map(|errno| errno.name.as_str()), errno, "{id}");
-        assert!(error.upstream.is_some() && error.request.is_some() && error.activity.is_some(), "{error:#?}");
-    }
-    if std::env::var_os("GATELAB_PRINT_LOGS").is_some() {
-        eprintln!("{}", bench.log_text());
-    }
-    bench.gateway.quit().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn signatures_of_envoy() {
-    let Some(mut bench) = Bench::new(GatewayKind::Envoy) else { return };
-    let settings = "{connect-timeout: 200ms, read-timeout: 200ms}";
-    let cases: [(&str, u16, u16, ResponseFlag, &str); 6] = [
-        (
-            "refused",
-            free_port(),
-            503,
-            ResponseFlag::UpstreamConnectionFailure,
-            "upstream_reset_before_response_started{remote_connection_failure",
-        ),
-        ("silent", server(|stream| hold(&stream)), 504, ResponseFlag::UpstreamRequestTimeout, "response_timeout"),
-        (
-            "closed",
-            server(|mut stream| {
-                let _ = read_head(&mut stream);
-            }),
-            503,
-            ResponseFlag::UpstreamConnectionTermination,
-            "upstream_reset_before_response_started{connection_termination",
-        ),
-        (
-            "reset",
-            server(|mut stream| {
-                read_head(&mut stream);
-                reset(stream);
-            }),
-            503,
-            ResponseFlag::UpstreamConnectionTermination,
-            "upstream_reset_before_response_started{connection_termination",
-        ),
-        (
-            "garbage",
-            server(|mut stream| {
-                read_head(&mut stream);
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nbroken header\0\r\n\r\n");
-                let _ = stream.read(&mut [0]);
-            }),
-            502,
-            ResponseFlag::UpstreamProtocolError,
-            "upstream_reset_before_response_started{protocol_error",
-        ),
-        (
-            "plaintext",
-            plaintext_server(),
-            503,
-            ResponseFlag::UpstreamConnectionFailure,
-            "upstream_reset_before_response_started{remote_connection_failure",
-        ),
-    ];
-    for (id, port, status, flag, details) in cases {
-        let tls = if id == "plaintext" { "backend-protocol: HTTPS, " } else { "" };
-        bench.apply(port, &settings.replacen('{', &format!("{{{tls}"), 1)).await.unwrap();
-        assert_eq!(bench.status(id).await, status, "{id}");
-        let LogRecord::EnvoyAccess(access) = bench.access(id).await else { panic!() };
-        assert!(access.response_flags.contains(&flag), "{access:#?}");
-        assert!(access.response_code_details.as_deref().unwrap_or_default().starts_with(details), "{access:#?}");
-        assert_eq!(access.response_code, status);
-    }
-    if std::env::var_os("GATELAB_PRINT_LOGS").is_some() {
-        eprintln!("{}", bench.log_text());
-    }
-    bench.gateway.quit().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn signatures_of_haproxy() {
-    let Some(mut bench) = Bench::new(GatewayKind::Haproxy) else { return };
-    let settings = "{connect-timeout: 200ms, read-timeout: 200ms}";
-    // Status, state, retries; a failing health check may take the server out meanwhile, which spares the tries and nothing else.
-    let cases: [(&str, u16, u16, &str, Option<&str>); 6] = [
-        ("refused", free_port(), 503, "SC--", None),
-        ("silent", server(|stream| hold(&stream)), 504, "sH--", None),
-        (
-            "closed",
-            server(|mut stream| {
-                let _ = read_head(&mut stream);
-            }),
-            502,
-            "SH--",
-            None,
-        ),
-        (
-            "reset",
-            server(|mut stream| {
-                read_head(&mut stream);
-                reset(stream);
-            }),
-            502,
-            "SH--",
-            None,
-        ),
-        (
-            "garbage",
-            server(|mut stream| {
-                read_head(&mut stream);
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nbroken header\0\r\n\r\n");
-                let _ = stream.read(&mut [0]);
-            }),
-            502,
-            "PH--",
-            None,
-        ),
-        ("plaintext", plaintext_server(), 503, "SC--", Some("")),
-    ];
-    for (id, port, status, state, tls_error) in cases {
-        let tls = if tls_error.is_some() { "backend-protocol: HTTPS, " } else { "" };
-        bench.apply(port, &settings.replacen('{', &format!("{{{tls}"), 1)).await.unwrap();
-        assert_eq!(bench.status(id).await, status, "{id}");
-        let LogRecord::HaproxyAccess(access) = bench.access(id).await else { panic!() };
-        assert_eq!((access.status, access.termination_state.as_str()), (Some(status), state), "{access:#?}");
-        assert_eq!(access.response_time, None, "{access:#?}");
-    }
-    if std::env::var_os("GATELAB_PRINT_LOGS").is_some() {
-        eprintln!("{}", bench.log_text());
-    }
-    bench.gateway.quit().await;
-}
-
 /// A change of endpoints costs no request, however often it comes: nginx' graceful reload and Envoy's EDS both hold.
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_under_load_lose_no_request() {
-    for kind in CONFIGURED {
+    for kind in configured() {
         let Some(mut bench) = Bench::new(kind) else { continue };
         let pods = [ok_server("first"), ok_server("second")];
         bench.apply(pods[0], "").await.unwrap();

@@ -7,7 +7,7 @@ mod events;
 pub(crate) mod gateway;
 pub(crate) mod health;
 #[cfg(test)]
-mod live_tests;
+pub(crate) mod live_tests;
 mod reconcile;
 mod status;
 mod watch;
@@ -29,12 +29,9 @@ pub use status::Status;
 use watch::Following;
 
 use crate::{
-    AGENT_PREFIX, EffectiveSettings, GatewayKind, HEALTH_PORT,
-    envoy::{self, EnvoyGateway},
+    AGENT_PREFIX, GatewayKind, HEALTH_PORT,
+    adapter::Start,
     fetch::{FetchError, version},
-    haproxy::{self, HaproxyGateway},
-    nginx::{self, NginxGateway},
-    traefik::{self, TraefikGateway},
 };
 
 /// Arguments of `gatelab gateway-agent`.
@@ -43,7 +40,7 @@ pub struct AgentArgs {
     #[command(subcommand)]
     pub command: Option<AgentCommand>,
     /// The gateway to run.
-    #[arg(long, default_value = "nginx")]
+    #[arg(long, default_value_t = GatewayKind::ALL[0])]
     pub gateway: GatewayKind,
     /// Its binary.
     #[arg(long)]
@@ -63,7 +60,7 @@ pub struct AgentArgs {
     /// Port for `/healthz`.
     #[arg(long, default_value_t = HEALTH_PORT)]
     pub health_port: u16,
-    /// Port of Envoy's admin interface, or Traefik's API, on the pod's loopback; 0 takes any (Envoy only).
+    /// Port of the gateway's own admin interface or API, on the pod's loopback; 0 takes any, where the gateway can do that.
     #[arg(long, default_value_t = 9901)]
     pub admin_port: u16,
 }
@@ -129,7 +126,11 @@ async fn serve(arguments: AgentArgs) -> Result<ExitCode, AgentError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(io("listen for SIGTERM".to_owned()))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("listen for SIGINT".to_owned()))?;
     let kind = arguments.gateway;
-    let path = arguments.binary.clone().or_else(|| crate::fetch::locate(kind.name())).ok_or(AgentError::NoBinary { gateway: kind })?;
+    let path = arguments
+        .binary
+        .clone()
+        .or_else(|| crate::fetch::locate(kind.adapter().program()))
+        .ok_or(AgentError::NoBinary { gateway: kind })?;
     let version = version::ask(kind, &path, &arguments.library_path)?;
     let binary = Binary { path, library_path: version::library_path_value(&arguments.library_path), output: None };
     std::fs::create_dir_all(&arguments.state).map_err(io(format!("create {}", arguments.state.display())))?;
@@ -162,7 +163,17 @@ async fn prepare(arguments: &AgentArgs, version: String, binary: Binary, health:
     let client = Client::try_default().await?;
     let following = Following::start(&client).await;
     let settings = crate::model::build(kind, &following.objects()).global;
-    let gateway = gateway(kind, arguments, &version, binary, &settings);
+    let gateway = kind.adapter().start(Start {
+        binary,
+        version: version.clone(),
+        state: arguments.state.clone(),
+        http_port: arguments.http_port,
+        https_port: arguments.https_port,
+        admin_port: arguments.admin_port,
+        settings,
+        open_files: open_files(),
+        name_servers: name_servers(),
+    });
     Ok(Reconciler::new(client, following, gateway, kind, version, arguments.state.clone(), health))
 }
 
@@ -174,50 +185,4 @@ fn open_files() -> u64 {
 fn name_servers() -> Vec<std::net::IpAddr> {
     let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     text.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok()).collect()
-}
-
-fn gateway(kind: GatewayKind, arguments: &AgentArgs, version: &str, binary: Binary, settings: &EffectiveSettings) -> Box<dyn Gateway> {
-    match kind {
-        GatewayKind::Nginx => Box::new(NginxGateway::new(
-            binary,
-            nginx::Layout {
-                state: arguments.state.clone(),
-                http_port: arguments.http_port,
-                https_port: arguments.https_port,
-                version: version::numbers(version).unwrap_or_default(),
-                root: nix::unistd::Uid::effective().is_root(),
-                open_files: open_files(),
-                name_servers: name_servers(),
-            },
-        )),
-        GatewayKind::Envoy => {
-            let layout = envoy::Layout {
-                state: arguments.state.clone(),
-                http_port: arguments.http_port,
-                https_port: arguments.https_port,
-                admin_port: arguments.admin_port,
-            };
-            Box::new(EnvoyGateway::new(binary, layout, settings.workers))
-        }
-        GatewayKind::Haproxy => {
-            let layout = haproxy::Layout {
-                state: arguments.state.clone(),
-                http_port: arguments.http_port,
-                https_port: arguments.https_port,
-                open_files: open_files(),
-                name_servers: name_servers(),
-                log: "stdout".to_owned(),
-            };
-            Box::new(HaproxyGateway::new(binary, layout))
-        }
-        GatewayKind::Traefik => {
-            let layout = traefik::Layout {
-                state: arguments.state.clone(),
-                http_port: arguments.http_port,
-                https_port: arguments.https_port,
-                api_port: arguments.admin_port,
-            };
-            Box::new(TraefikGateway::new(binary, layout))
-        }
-    }
 }

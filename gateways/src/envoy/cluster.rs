@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{bootstrap::file_source, bootstrap::socket_address, resources::eds_file};
+use super::{KIND, bootstrap::file_source, bootstrap::socket_address, resources::eds_file};
 use crate::{
     EffectiveSettings,
     model::{Backend, Route},
@@ -51,7 +51,7 @@ pub(super) fn cluster(state: &Path, backend: &Backend, route: &Route) -> (String
             "max_ejection_percent": 100,
         });
     }
-    if let Some(snippet) = settings.snippets.envoy.as_ref().and_then(|envoy| envoy.cluster.as_ref()) {
+    if let Some(snippet) = settings.snippets.object(KIND, "cluster") {
         merge(&mut cluster, snippet);
     }
     if let Some(external) = &backend.external {

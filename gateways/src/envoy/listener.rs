@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
-    access_log_config,
+    KIND, access_log_config,
     bootstrap::{file_source, socket_address},
     cluster::{merge, seconds},
     resources::RouteTable,
@@ -109,7 +109,7 @@ fn connection_manager(model: &Model, state: &Path, table: RouteTable) -> Value {
             "typed_config": { "@type": format!("{EXTENSIONS}.request_id.uuid.v3.UuidRequestIdConfig"), "pack_trace_reason": false },
         },
     });
-    if let Some(snippet) = model.global.snippets.envoy.as_ref().and_then(|envoy| envoy.connection_manager.as_ref()) {
+    if let Some(snippet) = model.global.snippets.object(KIND, "connection-manager") {
         merge(&mut manager, snippet);
     }
     json!({ "name": "envoy.filters.network.http_connection_manager", "typed_config": manager })
@@ -163,7 +163,7 @@ fn route(host: &HostName, route: &Route, table: RouteTable, cluster: &str) -> Va
     if let Some(policy) = retry_policy(settings) {
         action["retry_policy"] = policy;
     }
-    if let Some(snippet) = settings.snippets.envoy.as_ref().and_then(|envoy| envoy.route.as_ref()) {
+    if let Some(snippet) = settings.snippets.object(KIND, "route") {
         merge(&mut action, snippet);
     }
     if let Some(target) = &settings.rewrite_target {

@@ -2,9 +2,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::resources::{CDS, Layout, render, resources_of};
+use super::{
+    KIND,
+    resources::{CDS, Layout, render, resources_of},
+};
 use crate::{
-    GatewayKind,
     agent::Files,
     model::{
         build,
@@ -14,7 +16,7 @@ use crate::{
 
 fn files(yaml: &str) -> Files {
     let layout = Layout { state: "/tmp/gateway".into(), http_port: 80, https_port: 443, admin_port: 9901 };
-    render(&build(GatewayKind::Envoy, &objects(yaml)), &layout)
+    render(&build(KIND, &objects(yaml)), &layout)
 }
 
 fn with_settings(settings: &str) -> Files {

@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
-    FetchError, GatewayBuild, Progress,
-    cache::{Locked, Record, Staging},
+    Fetch, FetchError, GatewayBuild, Progress,
+    cache::{Record, Staging},
     command::{self, Finished},
     version,
 };
@@ -32,7 +32,7 @@ impl Apt {
             return Err(FetchError::ToolMissing {
                 tool: "apt-get",
                 purpose: "fetching gateways from its packages",
-                remedy: "install nginx (or HAProxy) with this system's own package manager, then the lab finds it on PATH",
+                remedy: "install the gateway with this system's own package manager, then the lab finds it on PATH",
             });
         }
         let parts = folder.join("parts");
@@ -197,69 +197,47 @@ pub(super) fn unpack_packages(packages: &[&str], staging: &Staging, progress: &d
 }
 
 /// A gateway in Debian's packages.
-struct Wanted<'a> {
-    kind: GatewayKind,
+pub(crate) struct Package {
     /// The binary within the unpacked packages.
-    binary: &'static str,
+    pub binary: &'static str,
     /// Tried one after the other until the binary is there.
-    packages: &'static [&'static str],
-    /// None but this one.
-    version: Option<&'a str>,
+    pub names: &'static [&'static str],
 }
 
-/// Fetches nginx. The package called `nginx` holds the binary on newer distributions; on older ones it is `nginx-core` or `nginx-light`.
-pub(super) fn fetch_nginx(
-    version: Option<&str>,
-    locked: &Locked,
-    staging: &Staging,
-    progress: &dyn Fn(Progress),
-) -> Result<GatewayBuild, FetchError> {
-    let packages = &["nginx", "nginx-core", "nginx-light"];
-    fetch(&Wanted { kind: GatewayKind::Nginx, binary: "usr/sbin/nginx", packages, version }, locked, staging, progress)
-}
-
-/// Fetches HAProxy.
-pub(super) fn fetch_haproxy(
-    version: Option<&str>,
-    locked: &Locked,
-    staging: &Staging,
-    progress: &dyn Fn(Progress),
-) -> Result<GatewayBuild, FetchError> {
-    let packages = &["haproxy"];
-    fetch(&Wanted { kind: GatewayKind::Haproxy, binary: "usr/sbin/haproxy", packages, version }, locked, staging, progress)
-}
-
-fn fetch(wanted: &Wanted, locked: &Locked, staging: &Staging, progress: &dyn Fn(Progress)) -> Result<GatewayBuild, FetchError> {
-    let kind = wanted.kind;
-    let tree = staging.tree();
-    progress(Progress::Step { step: 1, of: STEPS, what: "reading the package lists of this machine's apt".to_owned() });
-    let apt = Apt::prepare(&staging.path().join("apt"))?;
-    apt.update(progress)?;
-    progress(Progress::Step { step: 2, of: STEPS, what: format!("downloading {kind}") });
-    let binary = tree.join(wanted.binary);
-    let mut found = None;
-    for package in wanted.packages {
-        let exact = match wanted.version {
-            Some(version) => apt.exact(kind, package, version)?,
-            None => (*package).to_owned(),
-        };
-        let package_version = apt.unpack(&exact, &tree, progress)?;
-        if binary.is_file() {
-            found = Some((*package, package_version));
-            break;
+impl Fetch<'_> {
+    /// Fetches a gateway out of a Debian package, and the libraries that this machine lacks.
+    pub fn debian(&self, package: &Package) -> Result<GatewayBuild, FetchError> {
+        let Self { kind, staging, progress, .. } = *self;
+        let tree = staging.tree();
+        progress(Progress::Step { step: 1, of: STEPS, what: "reading the package lists of this machine's apt".to_owned() });
+        let apt = Apt::prepare(&staging.path().join("apt"))?;
+        apt.update(progress)?;
+        progress(Progress::Step { step: 2, of: STEPS, what: format!("downloading {kind}") });
+        let binary = tree.join(package.binary);
+        let mut found = None;
+        for name in package.names {
+            let exact = match self.wanted {
+                Some(version) => apt.exact(kind, name, version)?,
+                None => (*name).to_owned(),
+            };
+            let package_version = apt.unpack(&exact, &tree, progress)?;
+            if binary.is_file() {
+                found = Some((*name, package_version));
+                break;
+            }
         }
+        let Some((name, package_version)) = found else {
+            let package = format!("{kind} with {}", package.binary);
+            return Err(FetchError::PackageMissing { tool: "apt-get", package, output: String::new() });
+        };
+        progress(Progress::Step { step: 3, of: STEPS, what: "completing its libraries".to_owned() });
+        let library_path = complete_libraries(&apt, name, &tree, &binary, progress)?;
+        version::ask(kind, &binary, &library_path.iter().map(|folder| tree.join(folder)).collect::<Vec<_>>())?;
+        // An epoch's colon would break LD_LIBRARY_PATH, which lies in the same folder.
+        let package_version = package_version.replace(':', "-");
+        let asked_for = self.wanted.is_some();
+        self.locked.keep(staging, &Record { kind, package: package_version, binary: package.binary.into(), library_path, asked_for })
     }
-    let Some((package, package_version)) = found else {
-        let package = format!("{kind} with {}", wanted.binary);
-        return Err(FetchError::PackageMissing { tool: "apt-get", package, output: String::new() });
-    };
-    progress(Progress::Step { step: 3, of: STEPS, what: "completing its libraries".to_owned() });
-    let library_path = complete_libraries(&apt, package, &tree, &binary, progress)?;
-    version::ask(kind, &binary, &library_path.iter().map(|folder| tree.join(folder)).collect::<Vec<_>>())?;
-    // An epoch's colon would break LD_LIBRARY_PATH, which lies in the same folder.
-    let package_version = package_version.replace(':', "-");
-    let asked_for = wanted.version.is_some();
-    locked.keep(staging, &Record { kind, package: package_version, binary: wanted.binary.into(), library_path, asked_for })
 }
 
 /// Unpacks the libraries that the dynamic linker does not find here, and says in which folders of the tree they are.

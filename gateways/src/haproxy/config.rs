@@ -14,6 +14,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{
+    KIND,
     access_log::LOG_FORMAT,
     servers::{FREE_SLOTS, NOWHERE},
 };
@@ -93,7 +94,6 @@ fn time(duration: Duration) -> String {
 impl<'a> Writer<'a> {
     fn head(&mut self) {
         let (global, layout) = (&self.model.global, self.layout);
-        let snippets = global.snippets.haproxy.clone().unwrap_or_default();
         // HAProxy Ingress has 2000; each takes two descriptors, and some are needed besides
         let connections = (layout.open_files.saturating_sub(100) * 2 / 5).clamp(50, 2000);
         line!(self, "global");
@@ -108,7 +108,7 @@ impl<'a> Writer<'a> {
         }
         line!(self, "    tune.bufsize {}", global.response_header_buffer.clamp(2048, 1 << 24));
         line!(self, "    ssl-default-bind-options no-sslv3 no-tlsv10 no-tlsv11 no-tls-tickets");
-        self.snippet(snippets.global.as_ref());
+        self.snippet(global.snippets.lines(KIND, "global"));
         line!(self, "defaults");
         line!(self, "    log global");
         line!(self, "    mode http");
@@ -126,7 +126,7 @@ impl<'a> Writer<'a> {
         line!(self, "    timeout server {}", time(global.read_timeout));
         line!(self, "    timeout server-fin {}", time(Duration::from_secs(50)));
         line!(self, "    timeout tunnel {}", time(global.tunnel_timeout));
-        self.snippet(snippets.defaults.as_ref());
+        self.snippet(global.snippets.lines(KIND, "defaults"));
     }
 
     /// As HAProxy Ingress writes it for `dns-resolvers`.
@@ -144,7 +144,7 @@ impl<'a> Writer<'a> {
         line!(self, "    timeout retry {}", time(global.dns_timeout));
     }
 
-    fn snippet(&mut self, text: Option<&String>) {
+    fn snippet(&mut self, text: Option<&str>) {
         for text_line in text.iter().flat_map(|text| text.lines()) {
             line!(self, "    {text_line}");
         }
@@ -268,7 +268,7 @@ impl<'a> Writer<'a> {
             let networks: Vec<String> = settings.allow_sources.iter().map(ToString::to_string).collect();
             add(&format!("http-request deny if !{{ src {} }}", networks.join(" ")));
         }
-        for text_line in settings.snippets.haproxy.iter().flat_map(|snippets| snippets.backend.iter()).flat_map(|text| text.lines()) {
+        for text_line in settings.snippets.lines(KIND, "backend").into_iter().flat_map(str::lines) {
             add(text_line);
         }
         if let Some(target) = &settings.rewrite_target {

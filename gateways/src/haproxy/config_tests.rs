@@ -1,12 +1,12 @@
 use std::path::Path;
 
-use super::config::{CONF, Layout, render};
-use crate::{
-    GatewayKind,
-    model::{
-        build,
-        fixtures::{SHOP, objects},
-    },
+use super::{
+    KIND,
+    config::{CONF, Layout, render},
+};
+use crate::model::{
+    build,
+    fixtures::{SHOP, objects},
 };
 
 fn conf(yaml: &str) -> String {
@@ -18,7 +18,7 @@ fn conf(yaml: &str) -> String {
         name_servers: vec![[10, 96, 0, 10].into()],
         log: "127.0.0.1:5514".into(),
     };
-    render(&build(GatewayKind::Haproxy, &objects(yaml)), &layout)[Path::new(CONF)].clone()
+    render(&build(KIND, &objects(yaml)), &layout)[Path::new(CONF)].clone()
 }
 
 fn with_settings(settings: &str) -> String {

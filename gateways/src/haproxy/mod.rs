@@ -2,13 +2,21 @@
 //! runtime API, hitless reloads for all else, its HTTP log.
 
 mod access_log;
+mod adapter;
+mod annotations;
 mod config;
 #[cfg(test)]
 mod config_tests;
+mod defaults;
+#[cfg(test)]
+mod live_tests;
+mod log;
 mod log_relay;
 mod process;
 mod servers;
 
 pub use access_log::{HaproxyAccess, LOG_FORMAT};
+pub(crate) use adapter::Haproxy;
 pub use config::{Layout, render};
-pub(crate) use process::HaproxyGateway;
+
+pub(crate) const KIND: crate::GatewayKind = crate::GatewayKind::of(&Haproxy);

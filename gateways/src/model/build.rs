@@ -16,7 +16,7 @@ use super::{Backend, Certificate, ExternalName, Host, HostName, Model, Objects, 
 use crate::{
     EffectiveSettings, GatewayKind, Settings,
     manifests::SETTINGS_KEY,
-    settings::{ingress_overrides, redirects_to_https, service_overrides, takes_upgrades},
+    settings::{ServicePort, ingress_overrides, service_overrides},
 };
 
 /// Makes the model. Mistakes in objects become [`Problem`]s; everything else is built as if they were not there.
@@ -46,12 +46,6 @@ struct Builder<'a> {
     problems: Vec<Problem>,
     hosts: BTreeMap<HostName, Host>,
     backends: BTreeMap<String, Backend>,
-}
-
-/// Read to know what Traefik does, not to tell it.
-fn middlewares(kind: GatewayKind, ingress: &Ingress) -> Vec<String> {
-    let annotation = ingress.annotations().get("traefik.ingress.kubernetes.io/router.middlewares").filter(|_| kind == GatewayKind::Traefik);
-    annotation.iter().flat_map(|names| names.split(',')).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
 }
 
 fn is_ours(ingress: &Ingress, classes: &OwnClasses) -> bool {
@@ -155,14 +149,14 @@ impl Builder<'_> {
         }
         let (target, settings) = self.target(ingress, &path.backend, settings);
         let ca = self.certificate_authority(ingress, &settings);
-        let kind = self.kind;
+        let adapter = self.kind.adapter();
         let host = self.host(name);
         if host.routes.iter().any(|route| route.path == text && route.matching == matching) {
             return;
         }
-        let redirect_to_https = redirects_to_https(kind, ingress.annotations(), host.certificate.is_some());
-        let upgrades = takes_upgrades(kind, ingress.annotations(), path.path.as_deref().unwrap_or("/"));
-        let middlewares = middlewares(kind, ingress);
+        let redirect_to_https = adapter.redirects_to_https(ingress.annotations(), host.certificate.is_some());
+        let upgrades = adapter.takes_upgrades(ingress.annotations(), path.path.as_deref().unwrap_or("/"));
+        let middlewares = adapter.middlewares(ingress.annotations());
         let ingress = format!("{}/{}", ingress.namespace().unwrap_or_default(), ingress.name_any());
         host.routes.push(Route { path: text, matching, target, settings, ca, redirect_to_https, upgrades, middlewares, ingress });
     }
@@ -186,7 +180,8 @@ impl Builder<'_> {
             return (Target::Unresolved(key), settings.clone());
         };
         let number = u16::try_from(port.port).unwrap_or_default();
-        let (overrides, mistakes) = service_overrides(self.kind, service.annotations(), port.name.as_deref(), number);
+        let service_port = ServicePort { annotations: service.annotations(), name: port.name.as_deref(), number };
+        let (overrides, mistakes) = service_overrides(self.kind, &service_port);
         for mistake in mistakes {
             self.problem(service.as_ref(), "InvalidAnnotation", mistake.to_string());
         }
@@ -201,7 +196,7 @@ impl Builder<'_> {
         }
         let endpoints = match &external {
             Some(_) => Vec::new(),
-            None if self.kind == GatewayKind::Traefik && sends_to_cluster_ip(&service) => {
+            None if self.kind.adapter().sends_to_cluster_ip(service.annotations()) => {
                 cluster_address(&service, number).into_iter().collect()
             }
             None => endpoints::ready_endpoints(&self.objects.endpoint_slices, &namespace, name, port),
@@ -237,11 +232,6 @@ impl Builder<'_> {
         }
         pem
     }
-}
-
-/// Traefik's annotation for leaving the choice of the pod to the Service.
-fn sends_to_cluster_ip(service: &Service) -> bool {
-    service.annotations().get("traefik.ingress.kubernetes.io/service.nativelb").is_some_and(|value| value == "true")
 }
 
 fn cluster_address(service: &Service, port: u16) -> Option<SocketAddr> {

@@ -86,7 +86,7 @@ pub struct Route {
     pub redirect_to_https: bool,
     /// WebSocket handshakes are let through.
     pub upgrades: bool,
-    /// Traefik's middlewares for it, `<name>@<provider>`, as the Ingress' annotation names them.
+    /// Middlewares for it, as the Ingress' annotation names them, of a gateway that configures itself.
     pub middlewares: Vec<String>,
     /// `namespace/name` of the Ingress.
     pub ingress: String,

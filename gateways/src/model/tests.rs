@@ -4,7 +4,7 @@ use super::{
     HostName, PathMatch, Target, build,
     fixtures::{SHOP, objects},
 };
-use crate::GatewayKind;
+use crate::{envoy::KIND as ENVOY, nginx::KIND as NGINX, traefik::KIND as TRAEFIK};
 
 fn addresses(model: &super::Model) -> Vec<String> {
     model.backends.values().flat_map(|backend| &backend.endpoints).map(ToString::to_string).collect()
@@ -12,7 +12,7 @@ fn addresses(model: &super::Model) -> Vec<String> {
 
 #[test]
 fn ready_pods_become_endpoints_and_others_do_not() {
-    let model = build(GatewayKind::Nginx, &objects(SHOP));
+    let model = build(NGINX, &objects(SHOP));
     assert_eq!(addresses(&model), ["10.244.0.4:8080", "10.244.1.3:8080"]);
     assert_eq!(model.hosts.len(), 1);
     assert_eq!(model.hosts[0].name, HostName::Exact("shop.test".to_owned()));
@@ -22,7 +22,7 @@ fn ready_pods_become_endpoints_and_others_do_not() {
 
 #[test]
 fn an_absent_condition_counts_as_ready() {
-    let model = build(GatewayKind::Nginx, &objects(&SHOP.replace(", conditions: { ready: false, serving: true, terminating: true }", "")));
+    let model = build(NGINX, &objects(&SHOP.replace(", conditions: { ready: false, serving: true, terminating: true }", "")));
     assert_eq!(addresses(&model).len(), 3);
 }
 
@@ -35,7 +35,7 @@ fn slices_of_other_services_ports_and_namespaces_are_not_taken() {
     ] {
         let changed = SHOP.replace(from, to);
         assert_ne!(changed, SHOP);
-        assert_eq!(addresses(&build(GatewayKind::Nginx, &objects(&changed))), Vec::<String>::new(), "{to}");
+        assert_eq!(addresses(&build(NGINX, &objects(&changed))), Vec::<String>::new(), "{to}");
     }
 }
 
@@ -46,7 +46,7 @@ fn a_missing_service_or_port_is_a_problem_of_the_ingress() {
         ("port: { number: 80 }", "port: { number: 81 }", "ServicePortNotFound"),
         ("port: { number: 80 }", "port: { name: web }", "ServicePortNotFound"),
     ] {
-        let model = build(GatewayKind::Nginx, &objects(&SHOP.replace(from, to)));
+        let model = build(NGINX, &objects(&SHOP.replace(from, to)));
         assert!(matches!(model.hosts[0].routes[0].target, Target::Unresolved(_)), "{to}");
         assert_eq!(model.problems.len(), 1);
         assert_eq!((model.problems[0].reason, model.problems[0].object.name.as_deref()), (reason, Some("shop")));
@@ -56,13 +56,13 @@ fn a_missing_service_or_port_is_a_problem_of_the_ingress() {
 #[test]
 fn ingresses_of_other_classes_are_not_ours() {
     let other = SHOP.replace("  rules:\n", "  ingressClassName: other\n  rules:\n");
-    assert_eq!(build(GatewayKind::Nginx, &objects(&other)).hosts, []);
+    assert_eq!(build(NGINX, &objects(&other)).hosts, []);
     let named = SHOP
         .replace("  rules:\n", "  ingressClassName: gateway\n  rules:\n")
         .replace("default-class: \"true\"", "default-class: \"false\"");
-    assert_eq!(build(GatewayKind::Nginx, &objects(&named)).hosts.len(), 1);
+    assert_eq!(build(NGINX, &objects(&named)).hosts.len(), 1);
     let unnamed = SHOP.replace("default-class: \"true\"", "default-class: \"false\"");
-    assert_eq!(build(GatewayKind::Nginx, &objects(&unnamed)).hosts, []);
+    assert_eq!(build(NGINX, &objects(&unnamed)).hosts, []);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn settings_come_from_the_config_map_and_annotations_win() {
         "name: shop, namespace: shop, resourceVersion: \"2\",",
         "name: shop, namespace: shop, resourceVersion: \"2\", annotations: { gatelab.dev/read-timeout: 3s },",
     );
-    let model = build(GatewayKind::Envoy, &objects(&text));
+    let model = build(ENVOY, &objects(&text));
     let settings = &model.hosts[0].routes[0].settings;
     assert_eq!((settings.connect_timeout, settings.read_timeout), (Duration::from_secs(1), Duration::from_secs(3)));
     assert_eq!(model.global.read_timeout, Duration::from_secs(2));
@@ -79,7 +79,7 @@ fn settings_come_from_the_config_map_and_annotations_win() {
 
 #[test]
 fn wrong_settings_are_said_and_the_defaults_hold() {
-    let model = build(GatewayKind::Nginx, &objects(&SHOP.replace("settings.yaml: \"\"", "settings.yaml: \"conect-timeout: 1s\"")));
+    let model = build(NGINX, &objects(&SHOP.replace("settings.yaml: \"\"", "settings.yaml: \"conect-timeout: 1s\"")));
     assert_eq!(model.global.connect_timeout, Duration::from_secs(5));
     assert_eq!(model.problems[0].reason, "InvalidSettings");
     assert!(model.problems[0].message.contains("conect-timeout"), "{}", model.problems[0].message);
@@ -87,7 +87,7 @@ fn wrong_settings_are_said_and_the_defaults_hold() {
 
 #[test]
 fn prefix_paths_lose_their_trailing_slash_and_dangerous_ones_are_refused() {
-    let path = |path: &str| build(GatewayKind::Nginx, &objects(&SHOP.replace("path: /,", &format!("path: \"{path}\","))));
+    let path = |path: &str| build(NGINX, &objects(&SHOP.replace("path: /,", &format!("path: \"{path}\","))));
     let model = path("/cart/");
     assert_eq!((model.hosts[0].routes[0].path.as_str(), model.hosts[0].routes[0].matching), ("/cart", PathMatch::Prefix));
     for dangerous in ["/a;b", "/a { return 200; }", "/$uri", "a", "/a\\n"] {
@@ -109,21 +109,21 @@ fn an_external_name_has_no_endpoints_and_is_looked_up() {
         "spec: { ports: [{ name: http, port: 80,",
         "spec: { type: ExternalName, externalName: Stock.test., ports: [{ name: http, port: 80,",
     );
-    let model = build(GatewayKind::Nginx, &objects(&external));
+    let model = build(NGINX, &objects(&external));
     let backend = &model.backends["shop-shop-80"];
     assert_eq!((backend.endpoints.len(), backend.is_empty()), (0, false));
     assert_eq!(backend.external.as_ref().map(|external| (external.name.as_str(), external.port)), Some(("stock.test", 80)));
-    let bad = build(GatewayKind::Nginx, &objects(&external.replace("Stock.test.", "\"a b\"")));
+    let bad = build(NGINX, &objects(&external.replace("Stock.test.", "\"a b\"")));
     assert_eq!(bad.problems.iter().map(|problem| problem.reason).collect::<Vec<_>>(), ["InvalidExternalName"]);
 }
 
 #[test]
 fn traefik_can_be_told_to_send_to_the_clusters_address() {
     let native = SHOP.replace("name: shop, namespace: shop, resourceVersion: \"3\", uid: u3", "name: shop, namespace: shop, resourceVersion: \"3\", uid: u3, annotations: { traefik.ingress.kubernetes.io/service.nativelb: \"true\" }").replace("spec: { ports: [{ name: http, port: 80,", "spec: { clusterIP: 10.96.7.7, ports: [{ name: http, port: 80,");
-    let class = native.replace("gatelab.dev/gateway-agent", GatewayKind::Traefik.controller());
+    let class = native.replace("gatelab.dev/gateway-agent", TRAEFIK.controller());
     let addresses = |kind, yaml: &str| {
         build(kind, &objects(yaml)).backends["shop-shop-80"].endpoints.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
-    assert_eq!(addresses(GatewayKind::Traefik, &class), ["10.96.7.7:80"]);
-    assert_eq!(addresses(GatewayKind::Nginx, &native).len(), 2);
+    assert_eq!(addresses(TRAEFIK, &class), ["10.96.7.7:80"]);
+    assert_eq!(addresses(NGINX, &native).len(), 2);
 }

@@ -15,7 +15,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::access_log::LOG_FORMAT;
+use super::{KIND, access_log::LOG_FORMAT};
 use crate::{
     EffectiveSettings,
     agent::Files,
@@ -95,7 +95,7 @@ fn on_off(value: bool) -> &'static str {
 }
 
 impl<'a> Writer<'a> {
-    fn snippet(&mut self, indent: &str, text: Option<&String>) {
+    fn snippet(&mut self, indent: &str, text: Option<&str>) {
         for text_line in text.iter().flat_map(|text| text.lines()) {
             line!(self, "{indent}{text_line}");
         }
@@ -104,7 +104,6 @@ impl<'a> Writer<'a> {
     fn head(&mut self) {
         let (global, layout) = (&self.model.global, self.layout);
         let state = layout.state.display();
-        let nginx = global.snippets.nginx.clone().unwrap_or_default();
         line!(self, "daemon off;");
         if layout.root {
             line!(self, "user root;");
@@ -118,7 +117,7 @@ impl<'a> Writer<'a> {
         line!(self, "worker_shutdown_timeout 240s;");
         line!(self, "pid {state}/nginx.pid;");
         line!(self, "error_log stderr notice;");
-        self.snippet("", nginx.main.as_ref());
+        self.snippet("", global.snippets.lines(KIND, "main"));
         line!(self, "events {{");
         line!(self, "    multi_accept on;");
         // ingress-nginx has 16384; every connection is allocated beforehand, and a lab has few
@@ -152,7 +151,7 @@ impl<'a> Writer<'a> {
         line!(self, "    map $http_upgrade $connection_upgrade_or_close {{ default upgrade; \"\" close; }}");
         line!(self, "    map $host $proxy_alternative_upstream_name {{ default \"\"; }}");
         line!(self, "    include {state}/{GENERATION_CONF};");
-        self.snippet("    ", nginx.http.as_ref());
+        self.snippet("    ", global.snippets.lines(KIND, "http"));
     }
 
     fn upstream(&mut self, name: &str, backend: &Backend, settings: &EffectiveSettings) {
@@ -185,7 +184,7 @@ impl<'a> Writer<'a> {
                 line!(self, "        keepalive_requests {};", settings.keepalive_requests);
             }
         }
-        self.snippet("        ", settings.snippets.nginx.as_ref().and_then(|nginx| nginx.upstream.as_ref()));
+        self.snippet("        ", settings.snippets.lines(KIND, "upstream"));
         line!(self, "    }}");
     }
 
@@ -236,8 +235,7 @@ impl<'a> Writer<'a> {
         }
         line!(self, "        set $proxy_upstream_name \"\";");
         let settings = host.routes.first().map_or(&self.model.global, |route| &route.settings);
-        let snippet = settings.snippets.nginx.as_ref().and_then(|nginx| nginx.server.clone());
-        self.snippet("        ", snippet.as_ref());
+        self.snippet("        ", settings.snippets.lines(KIND, "server"));
         for (location, route) in locations(&host.routes) {
             self.location(&location, route, certificate.is_some());
         }
@@ -292,7 +290,7 @@ impl<'a> Writer<'a> {
                 settings.idle_timeout,
                 (settings.passive_check_failures, settings.passive_check_ejection),
                 if settings.retry_on.is_empty() { 1 } else { settings.retry_tries },
-                settings.snippets.nginx.as_ref().and_then(|nginx| nginx.upstream.clone()),
+                settings.snippets.lines(KIND, "upstream").map(str::to_owned),
             )
         }
         let name = if pool(settings) == pool(&self.model.global) {
@@ -375,7 +373,7 @@ impl<'a> Writer<'a> {
         if scheme.ends_with('s') {
             self.upstream_tls(module, route, indent);
         }
-        self.snippet(indent, settings.snippets.nginx.as_ref().and_then(|nginx| nginx.location.as_ref()));
+        self.snippet(indent, settings.snippets.lines(KIND, "location"));
         line!(self, "{indent}{module}_pass {scheme}://{upstream};");
         if http {
             line!(self, "{indent}proxy_redirect off;");

@@ -1,12 +1,12 @@
 use std::path::Path;
 
-use super::config::{CONF, Layout, render};
-use crate::{
-    GatewayKind,
-    model::{
-        build,
-        fixtures::{SHOP, objects},
-    },
+use super::{
+    KIND,
+    config::{CONF, Layout, render},
+};
+use crate::model::{
+    build,
+    fixtures::{SHOP, objects},
 };
 
 fn layout() -> Layout {
@@ -22,7 +22,7 @@ fn layout() -> Layout {
 }
 
 fn conf(yaml: &str) -> String {
-    render(&build(GatewayKind::Nginx, &objects(yaml)), &layout())[Path::new(CONF)].clone()
+    render(&build(KIND, &objects(yaml)), &layout())[Path::new(CONF)].clone()
 }
 
 fn with_settings(settings: &str) -> String {
@@ -112,7 +112,7 @@ fn protocols() {
 #[test]
 fn older_nginx_gets_only_what_it_knows() {
     let old = Layout { version: (1, 18, 0), ..layout() };
-    let conf = render(&build(GatewayKind::Nginx, &objects(SHOP)), &old)[Path::new(CONF)].clone();
+    let conf = render(&build(KIND, &objects(SHOP)), &old)[Path::new(CONF)].clone();
     assert!(!conf.contains("keepalive_time ") && !conf.contains("ssl_reject_handshake"), "{conf}");
 }
 

@@ -9,15 +9,20 @@ mod defaults;
 pub(crate) mod duration;
 mod network;
 mod rewrite;
+mod snippets;
+pub(crate) mod value;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub use annotations::{AnnotationProblem, ingress_overrides, redirects_to_https, service_overrides, takes_upgrades};
+pub(crate) use annotations::Overrides;
+pub use annotations::{AnnotationProblem, ServicePort, ingress_overrides, service_overrides};
 pub use network::Network;
 pub use rewrite::RewriteTarget;
 pub(crate) use rewrite::pattern;
+pub use snippets::Snippets;
+pub(crate) use snippets::{SnippetForm, SnippetPlace};
 
 /// What a person may set. Strict: an unknown key is an error. Durations are written `500ms`, `5s`, `1m30s`, `1h`; sizes `4k`, `1m`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -226,73 +231,6 @@ pub struct DnsSettings {
     /// looks a name up for each new connection.
     #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     pub valid: Option<Duration>,
-}
-
-/// Raw configuration for one place of a gateway's configuration.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Snippets {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub nginx: Option<NginxSnippets>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub envoy: Option<EnvoySnippets>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub haproxy: Option<HaproxySnippets>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub traefik: Option<TraefikSnippets>,
-}
-
-/// Directives put in as they are, by context.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct NginxSnippets {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub main: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub http: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub server: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub location: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub upstream: Option<String>,
-}
-
-/// Lines put in as they are, by section.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct HaproxySnippets {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub global: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub defaults: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub backend: Option<String>,
-}
-
-/// What Ingress objects cannot say to Traefik.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct TraefikSnippets {
-    /// Dynamic configuration for its file provider, such as middlewares: `{ http: { middlewares: … } }`. An Ingress names one by the
-    /// annotation `traefik.ingress.kubernetes.io/router.middlewares: <name>@file`. A change restarts Traefik.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dynamic: Option<serde_json::Value>,
-}
-
-/// Partial resources, merged into what the agent generates (objects by key, everything else replaced).
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct EnvoySnippets {
-    /// Into every `envoy.config.cluster.v3.Cluster`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cluster: Option<serde_json::Value>,
-    /// Into every `envoy.config.route.v3.RouteAction`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub route: Option<serde_json::Value>,
-    /// Into the `HttpConnectionManager`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub connection_manager: Option<serde_json::Value>,
 }
 
 /// Everything decided: what holds for one backend. The fields mean what the ones of [`Settings`] mean; zero durations are "no limit"

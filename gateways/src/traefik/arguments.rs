@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use sha2::{Digest, Sha256};
 
+use super::KIND;
 use crate::EffectiveSettings;
 
 /// Where Traefik listens.
@@ -20,7 +21,7 @@ pub struct Layout {
 /// The file that Traefik's file provider reads. It is named after what the settings put into it, so that a change is a change of the
 /// arguments too: Traefik then starts anew, and what it has read needs no further proof.
 pub(super) fn dynamic_file(settings: &EffectiveSettings) -> String {
-    match settings.snippets.traefik.as_ref().and_then(|traefik| traefik.dynamic.as_ref()) {
+    match settings.snippets.object(KIND, "dynamic") {
         None => "dynamic.yaml".to_owned(),
         Some(dynamic) => {
             let digest = Sha256::digest(dynamic.to_string().as_bytes());
@@ -83,20 +84,17 @@ pub(super) fn arguments(settings: &EffectiveSettings, ca: Option<&str>, layout: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{GatewayKind, Settings};
+    use crate::Settings;
 
     #[test]
     fn settings_become_arguments() {
         let layout = Layout { state: "/state".into(), http_port: 80, https_port: 443, api_port: 9901 };
         let settings = Settings::from_yaml("{connect-timeout: 500ms, read-timeout: 1s, idle-timeout: 3s, tls: {verify: false}}").unwrap();
         let text = |settings: &EffectiveSettings| arguments(settings, None, &layout).join("\n");
-        let defaults = EffectiveSettings::defaults(GatewayKind::Traefik);
+        let defaults = EffectiveSettings::defaults(KIND);
         insta::assert_snapshot!(text(&defaults));
         let own = text(&defaults.clone().overlaid(&settings));
-        assert!(
-            arguments(&EffectiveSettings::defaults(GatewayKind::Traefik), Some("PEM"), &layout)
-                .contains(&"--serversTransport.rootCAs=PEM".to_owned())
-        );
+        assert!(arguments(&EffectiveSettings::defaults(KIND), Some("PEM"), &layout).contains(&"--serversTransport.rootCAs=PEM".to_owned()));
         for argument in ["dialTimeout=500ms", "responseHeaderTimeout=1000ms", "idleConnTimeout=3000ms", "insecureSkipVerify=true"] {
             assert!(own.contains(argument), "{argument} is not in\n{own}");
         }

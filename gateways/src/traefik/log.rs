@@ -1,111 +1,154 @@
-//! Traefik's access log and its own log, both JSON, one object a line.
+//! The vocabulary of Traefik's two logs, and which cause belongs to which request.
 
-use std::time::Duration;
+use jiff::{SignedDuration, Timestamp};
 
-use serde::Serialize;
-use serde_json::Value;
+use super::{TraefikAccess, TraefikMessage};
+use crate::log::{Fields, Form, Key, LineKind, LogLine, LogRecord, ReadLine};
 
-/// One line of the access log.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct TraefikAccess {
-    pub method: Option<String>,
-    pub path: Option<String>,
-    pub host: Option<String>,
-    /// Status that the client got.
-    pub status: u16,
-    /// Status behind Traefik's middlewares; the one that Traefik itself made where the server gave none. `None`: no router or service.
-    pub origin_status: Option<u16>,
-    pub router: Option<String>,
-    pub service: Option<String>,
-    /// `address:port` of the server.
-    pub server_address: Option<String>,
-    pub retry_attempts: u32,
-    pub duration: Option<Duration>,
-    pub origin_duration: Option<Duration>,
-    pub request_id: Option<String>,
+pub(super) const VOCABULARY: &[LineKind] = &[
+    LineKind { name: "traefik", keys: &[Key { name: "error", form: Form::Text, meaning: "Traefik: error of the debug line." }] },
+    LineKind { name: "traefik-access", keys: &[Key::STATUS] },
+];
+
+/// Both lines are written at the same moment, but through two pipes, and dated no finer than a millisecond.
+const TWO_PIPES: SignedDuration = SignedDuration::from_millis(100);
+
+enum Line {
+    Access(TraefikAccess),
+    Message(TraefikMessage),
 }
 
-/// One line of Traefik's own log.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct TraefikMessage {
-    pub level: String,
-    pub time: Option<String>,
-    /// e.g. `502 Bad Gateway`.
-    pub message: String,
-    /// What went wrong, in Go's words, e.g. `dial tcp 10.244.1.4:8081: connect: connection refused`.
-    pub error: Option<String>,
+/// Traefik tells the cause of a failed request in a line of its own, which says nothing of the request but the status that it will get,
+/// and for some causes the server (`dial tcp 10.244.1.2:8080: …`). The request is one that was under way at that moment, got that status
+/// and was sent to that server. Where several fit, the one that ended first after the line: Traefik writes both in one go.
+pub(super) fn read(lines: &[LogLine<'_>]) -> Vec<Option<ReadLine>> {
+    let parsed: Vec<Option<Line>> = lines
+        .iter()
+        .map(|line| TraefikAccess::parse(line.text).map(Line::Access).or_else(|| TraefikMessage::parse(line.text).map(Line::Message)))
+        .collect();
+    let mut requests: Vec<Request> = lines
+        .iter()
+        .zip(&parsed)
+        .filter_map(|(line, parsed)| match parsed {
+            Some(Line::Access(access)) => Request::of(access, line.at?),
+            _ => None,
+        })
+        .collect();
+    requests.sort_by_key(|request| request.ended);
+    let mut read = Vec::new();
+    for (line, parsed) in lines.iter().zip(parsed) {
+        read.push(parsed.map(|parsed| match parsed {
+            Line::Access(access) => ReadLine { record: access_record(&access), request_id: access.request_id },
+            Line::Message(message) => {
+                let place = line.at.and_then(|at| requests.iter().position(|request| request.failed_by(&message, at)));
+                // One cause to a request: without retries there is no second.
+                ReadLine { record: message_record(message), request_id: place.map(|place| requests.remove(place).id) }
+            }
+        }));
+    }
+    read
 }
 
-impl TraefikAccess {
-    pub fn parse(line: &str) -> Option<Self> {
-        let value = object(line)?;
-        let text = |key: &str| value[key].as_str().filter(|text| !text.is_empty() && *text != "-").map(str::to_owned);
-        let number = |key: &str| value[key].as_u64().and_then(|number| u16::try_from(number).ok()).filter(|number| *number != 0);
-        let duration = |key: &str| value[key].as_u64().map(Duration::from_nanos);
+struct Request {
+    status: u16,
+    server: Option<String>,
+    began: Timestamp,
+    ended: Timestamp,
+    id: String,
+}
+
+impl Request {
+    fn of(access: &TraefikAccess, at: Timestamp) -> Option<Self> {
         Some(Self {
-            status: u16::try_from(value.get("DownstreamStatus")?.as_u64()?).ok()?,
-            method: text("RequestMethod"),
-            path: text("RequestPath"),
-            host: text("RequestHost"),
-            origin_status: number("OriginStatus"),
-            router: text("RouterName"),
-            service: text("ServiceName"),
-            server_address: text("ServiceAddr"),
-            retry_attempts: value["RetryAttempts"].as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or_default(),
-            duration: duration("Duration"),
-            origin_duration: duration("OriginDuration"),
-            request_id: text("request_X-Request-Id"),
+            status: access.status,
+            server: access.server_address.clone(),
+            began: at.checked_sub(SignedDuration::try_from(access.duration?).ok()? + TWO_PIPES).ok()?,
+            ended: at.checked_add(TWO_PIPES).ok()?,
+            id: access.request_id.clone()?,
         })
     }
-}
 
-impl TraefikMessage {
-    pub fn parse(line: &str) -> Option<Self> {
-        let value = object(line)?;
-        if value.get("DownstreamStatus").is_some() {
-            return None;
-        }
-        let text = |key: &str| value[key].as_str().map(str::to_owned);
-        Some(Self { level: text("level")?, time: text("time"), message: text("message").unwrap_or_default(), error: text("error") })
+    fn failed_by(&self, message: &TraefikMessage, at: Timestamp) -> bool {
+        let Some(error) = &message.error else { return false };
+        let dialled = error.strip_prefix("dial tcp ").and_then(|rest| rest.split_once(": ")).map(|(address, _)| address);
+        let server = self.server.as_deref();
+        message.message.split(' ').next().and_then(|status| status.parse().ok()) == Some(self.status)
+            && (self.began..=self.ended).contains(&at)
+            && dialled.is_none_or(|address| server.is_none_or(|server| server == address))
     }
 }
 
-fn object(line: &str) -> Option<Value> {
-    if !line.starts_with('{') {
-        return None;
+fn access_record(access: &TraefikAccess) -> LogRecord {
+    LogRecord {
+        kind: "traefik-access".to_owned(),
+        of_request: true,
+        // Its access log says the same of an answer of its own and of one from behind (OriginStatus).
+        answered: None,
+        mark: None,
+        summary: None,
+        fields: Fields::default().with_number("status", Some(access.status)),
     }
-    serde_json::from_str(line).ok()
+}
+
+fn message_record(message: TraefikMessage) -> LogRecord {
+    LogRecord {
+        kind: "traefik".to_owned(),
+        of_request: false,
+        answered: None,
+        mark: None,
+        summary: message.error.clone(),
+        fields: Fields::default().with_text("error", message.error),
+    }
+}
+
+pub(super) fn mark(fields: &Fields) -> Option<String> {
+    fields.text("error").map(str::to_owned)
+}
+
+/// Addresses differ from run to run.
+pub(super) fn mark_of_seen(fields: &Fields) -> Option<String> {
+    let is_address = |word: &&str| word.starts_with(|letter: char| letter.is_ascii_digit()) && word.contains('.');
+    Some(mark(fields)?.split(' ').filter(|word| !is_address(word)).collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Written by Traefik 3.7.15.
-    const REFUSED: &str = r#"{"level":"debug","error":"dial tcp 127.0.0.1:9: connect: connection refused","time":"2026-11-21T05:59:57Z","caller":"github.com/traefik/traefik/v3/pkg/proxy/httputil/proxy.go:199","message":"502 Bad Gateway"}"#;
-    const ACCESS: &str = r#"{"ClientAddr":"127.0.0.1:60464","ClientHost":"127.0.0.1","ClientPort":"60464","ClientUsername":"-","DownstreamContentSize":11,"DownstreamStatus":502,"Duration":419105,"OriginContentSize":11,"OriginDuration":314869,"OriginStatus":502,"Overhead":104236,"RequestAddr":"shop.test","RequestContentSize":0,"RequestCount":1,"RequestHost":"shop.test","RequestMethod":"GET","RequestPath":"/x","RequestPort":"-","RequestProtocol":"HTTP/1.1","RequestScheme":"http","RetryAttempts":0,"RouterName":"a@file","ServiceAddr":"127.0.0.1:9","ServiceName":"a@file","ServiceURL":"http://127.0.0.1:9","StartLocal":"2026-11-21T05:59:57.256074563Z","StartUTC":"2026-11-21T05:59:57.256074563Z","entryPointName":"web","level":"info","msg":"","request_X-Request-Id":"abc","time":"2026-11-21T05:59:57Z"}"#;
-    const NO_SERVER: &str = r#"{"DownstreamStatus":503,"Duration":64997,"OriginStatus":0,"RequestHost":"e.test","RequestMethod":"GET","RequestPath":"/","RetryAttempts":0,"RouterName":"e@file","level":"info","msg":"","time":"2026-11-21T05:59:57Z"}"#;
-
+    /// Two requests under way at the same time, sent to two servers, and a later one without a line of its own.
     #[test]
-    fn a_line_is_one_of_the_two() {
-        let message = TraefikMessage::parse(REFUSED).unwrap();
-        assert_eq!(message.error.as_deref(), Some("dial tcp 127.0.0.1:9: connect: connection refused"));
-        assert_eq!((message.level.as_str(), message.message.as_str()), ("debug", "502 Bad Gateway"));
-        assert_eq!((TraefikAccess::parse(REFUSED), TraefikMessage::parse(ACCESS)), (None, None));
-        for line in ["", "{", "{}", "plain", &ACCESS[1..]] {
-            assert_eq!((TraefikAccess::parse(line), TraefikMessage::parse(line)), (None, None), "{line}");
-        }
-    }
-
-    #[test]
-    fn an_access_line() {
-        let access = TraefikAccess::parse(ACCESS).unwrap();
-        assert_eq!((access.status, access.origin_status, access.retry_attempts), (502, Some(502), 0));
-        assert_eq!((access.request_id.as_deref(), access.server_address.as_deref()), (Some("abc"), Some("127.0.0.1:9")));
-        assert_eq!(access.origin_duration, Some(Duration::from_nanos(314_869)));
-        let none = TraefikAccess::parse(NO_SERVER).unwrap();
-        assert_eq!((none.status, none.origin_status, none.service), (503, None, None));
+    fn causes_are_joined_by_time_status_and_server() {
+        let ids = ["11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222", "33333333-3333-4333-8333-333333333333"];
+        let cause = |time: &'static str, status: &str, error: &str| {
+            let text = format!(
+                r#"{{"level":"debug","error":"{error}","time":"2026-11-21T04:00:01Z","caller":"proxy.go:199","message":"{status}"}}"#
+            );
+            (time, text)
+        };
+        let access = |time: &'static str, took_ms: u64, status: u16, server: &str, id: &str| {
+            let text = format!(
+                r#"{{"DownstreamStatus":{status},"Duration":{},"RequestMethod":"GET","ServiceAddr":"{server}","level":"info","msg":"","request_X-Request-Id":"{id}"}}"#,
+                took_ms * 1_000_000
+            );
+            (time, text)
+        };
+        let lines = [
+            cause("1.000", "504 Gateway Timeout", "dial tcp 10.244.1.3:8080: i/o timeout"),
+            access("1.001", 500, 504, "10.244.1.2:8080", ids[0]),
+            access("1.002", 500, 504, "10.244.1.3:8080", ids[1]),
+            cause("1.003", "504 Gateway Timeout", "dial tcp 10.244.1.2:8080: i/o timeout"),
+            cause("1.004", "502 Bad Gateway", "EOF"),
+            access("2.500", 100, 502, "10.244.1.2:8080", ids[2]),
+            cause("2.499", "502 Bad Gateway", "EOF"),
+            cause("2.500", "502 Bad Gateway", "EOF"),
+        ];
+        let lines: Vec<LogLine> =
+            lines.iter().map(|(time, text)| LogLine { text, at: Some(format!("2026-11-21T04:00:0{time}Z").parse().unwrap()) }).collect();
+        let read: Vec<ReadLine> = read(&lines).into_iter().flatten().collect();
+        let joined: Vec<_> = read.iter().map(|line| line.request_id.clone()).collect();
+        let expected = [Some(1), Some(0), Some(1), Some(0), None, Some(2), Some(2), None];
+        assert_eq!(joined, expected.map(|index: Option<usize>| index.map(|index| ids[index].to_owned())));
+        assert_eq!(read.iter().filter(|line| line.record.of_request).count(), 3, "a cause is no line of the access log");
+        assert_eq!(mark_of_seen(&read[0].record.fields).as_deref(), Some("dial tcp i/o timeout"));
     }
 }

@@ -3,11 +3,17 @@
 //! The agent writes no configuration for it. It starts Traefik with static arguments made from the settings (the configuration that
 //! Traefik cannot change while it runs), and answers `status` by comparing what Traefik's own API says that it routes with the objects.
 
+mod access_log;
+mod adapter;
+mod annotations;
 mod arguments;
+mod defaults;
 mod log;
 mod process;
 mod routing;
 
+pub use access_log::{TraefikAccess, TraefikMessage};
+pub(crate) use adapter::Traefik;
 pub use arguments::Layout;
-pub use log::{TraefikAccess, TraefikMessage};
-pub(crate) use process::TraefikGateway;
+
+pub(crate) const KIND: crate::GatewayKind = crate::GatewayKind::of(&Traefik);

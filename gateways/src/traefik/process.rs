@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use super::{
+    KIND,
     arguments::{self, Layout},
     routing,
 };
@@ -109,7 +110,7 @@ impl TraefikGateway {
         write_atomically(&certificate, &made.cert.pem())?;
         write_atomically(&key, &made.signing_key.serialize_pem())?;
         let store = serde_json::json!({ "stores": { "default": { "defaultCertificate": { "certFile": certificate, "keyFile": key } } } });
-        let added = settings.snippets.traefik.as_ref().and_then(|traefik| traefik.dynamic.as_ref());
+        let added = settings.snippets.object(KIND, "dynamic");
         let mut dynamic = added.and_then(Value::as_object).cloned().unwrap_or_default();
         dynamic.entry("tls").or_insert(store);
         // JSON is YAML

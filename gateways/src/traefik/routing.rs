@@ -79,11 +79,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        GatewayKind,
         model::{
             build,
             fixtures::{SHOP, objects},
         },
+        traefik::KIND,
     };
 
     fn raw(servers: &[&str], host: &str) -> Value {
@@ -100,8 +100,8 @@ mod tests {
 
     #[test]
     fn what_traefik_routes_is_held_against_the_objects() {
-        let class = SHOP.replace("gatelab.dev/gateway-agent", GatewayKind::Traefik.controller());
-        let model = build(GatewayKind::Traefik, &objects(&class));
+        let class = SHOP.replace("gatelab.dev/gateway-agent", KIND.controller());
+        let model = build(KIND, &objects(&class));
         let both = ["10.244.1.3:8080", "10.244.0.4:8080"];
         assert_eq!(difference(&model, &raw(&both, "shop.test")), None);
         for (raw, part) in [
@@ -115,17 +115,17 @@ mod tests {
         }
         // A middleware that Traefik does not use yet, and one that it still uses
         let annotated = class.replace("name: shop, namespace: shop, resourceVersion: \"2\"", "name: shop, namespace: shop, annotations: { traefik.ingress.kubernetes.io/router.middlewares: strip@file }, resourceVersion: \"2\"");
-        let with = build(GatewayKind::Traefik, &objects(&annotated));
+        let with = build(KIND, &objects(&annotated));
         assert!(difference(&with, &raw(&both, "shop.test")).unwrap().contains("no router"));
         let mut used = raw(&both, "shop.test");
         used["routers"]["shop-shop-shop-test@kubernetes"]["middlewares"] = json!(["strip@file"]);
         assert_eq!(difference(&with, &used), None);
         assert!(difference(&model, &used).unwrap().contains("no router"));
-        let without = build(GatewayKind::Traefik, &objects(&class.replace("ready: true", "ready: false")));
+        let without = build(KIND, &objects(&class.replace("ready: true", "ready: false")));
         assert!(difference(&without, &raw(&both, "shop.test")).is_some(), "servers that are to go are still there");
         assert_eq!(difference(&without, &json!({})), None);
         // An Ingress of another class is none of Traefik's
-        let foreign = build(GatewayKind::Traefik, &objects(SHOP));
+        let foreign = build(KIND, &objects(SHOP));
         assert!(difference(&foreign, &raw(&both, "shop.test")).unwrap().contains("still routes to shop-shop-80"));
     }
 }

@@ -173,7 +173,7 @@ pub struct UpArgs {
     /// healthy: as it should be; fault: broken, for you to find out why
     #[arg(long, value_enum, default_value_t = LabPhase::Healthy)]
     pub phase: LabPhase,
-    #[arg(long, value_name = "NAME", default_value = "nginx")]
+    #[arg(long, value_name = "NAME", default_value_t = gateways::GatewayKind::ALL[0].to_string())]
     pub gateway: String,
     /// Name of the lab
     #[arg(long, value_name = "NAME", default_value = "lab")]

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use gateways::GatewayKind;
+
 use super::arguments::DiffArgs;
 use super::exit::Exit;
 use super::failure::Failure;
@@ -12,8 +14,9 @@ use crate::terminal::Screen;
 pub fn run(args: &DiffArgs, screen: &Screen) -> Result<Exit, Failure> {
     let difference = difference::compare(&side(&args.left)?, &side(&args.right)?);
     if difference.compared == 0 {
+        let names: Vec<String> = GatewayKind::ALL.iter().take(2).map(|kind| format!("gatelab-out/A:{kind}")).collect();
         return Err(Failure::usage(format!("{} and {} have no scenario in common", args.left, args.right))
-            .hint("runs of two gateways are compared as DIR:GATEWAY, such as `gatelab diff gatelab-out/A:nginx gatelab-out/A:envoy`"));
+            .hint(format!("runs of two gateways are compared as DIR:GATEWAY, such as `gatelab diff {}`", names.join(" "))));
     }
     if args.json {
         screen.data(&serde_json::to_string_pretty(&difference).unwrap_or_default());

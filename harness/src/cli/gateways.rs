@@ -33,8 +33,8 @@ pub async fn run(args: &GatewaysArgs, screen: &Arc<Screen>) -> Result<Exit, Fail
     };
     if args.json {
         let gateways: Vec<_> = GatewayKind::ALL
-            .into_iter()
-            .map(|kind| match builds.iter().flatten().find(|build| build.kind == kind) {
+            .iter()
+            .map(|kind| match builds.iter().flatten().find(|build| build.kind == *kind) {
                 Some(build) => json!({ "gateway": kind, "version": build.version, "binary": build.binary, "origin": build.origin }),
                 None => json!({ "gateway": kind, "version": null }),
             })
@@ -42,7 +42,7 @@ pub async fn run(args: &GatewaysArgs, screen: &Arc<Screen>) -> Result<Exit, Fail
         screen.data(&serde_json::to_string_pretty(&gateways).unwrap_or_default());
         return Ok(Exit::Success);
     }
-    for (kind, build) in GatewayKind::ALL.into_iter().map(|kind| (kind, builds.iter().flatten().find(|build| build.kind == kind))) {
+    for (kind, build) in GatewayKind::ALL.iter().map(|kind| (kind, builds.iter().flatten().find(|build| build.kind == *kind))) {
         match build {
             Some(build) => screen.data(&format!("{kind:<8} {:<12} {}", build.version, build.binary.display())),
             None if args.command.is_none() => screen.data(&format!("{kind:<8} not here yet")),
@@ -95,7 +95,7 @@ impl Choice {
             Some(version) if is_version(version) => Build::Version(version.to_owned()),
             Some(other) => {
                 return Err(Failure::usage(format!("`{other}` is neither a version nor a path"))
-                    .hint(format!("for example `{kind}@/path/to/{kind}` (with a slash in it), or `envoy@1.37`")));
+                    .hint(format!("for example `{kind}@/path/to/{kind}` (with a slash in it), or `{kind}@1.37`")));
             }
         };
         Ok(Self { kind, build })
@@ -115,7 +115,7 @@ impl Choice {
 /// Gateways as `--gateway` names them; all without any.
 pub fn choices(texts: &[String]) -> Result<Vec<Choice>, Failure> {
     if texts.is_empty() {
-        return Ok(GatewayKind::ALL.map(Choice::any).to_vec());
+        return Ok(GatewayKind::ALL.iter().copied().map(Choice::any).collect());
     }
     let mut choices: Vec<Choice> = Vec::new();
     for text in texts {
@@ -136,7 +136,7 @@ pub fn choices(texts: &[String]) -> Result<Vec<Choice>, Failure> {
 pub fn kind(name: &str) -> Result<GatewayKind, Failure> {
     name.parse().map_err(|error: gateways::UnknownGateway| {
         let failure = Failure::usage(error.to_string());
-        match nearest(name, GatewayKind::ALL.map(GatewayKind::name)) {
+        match nearest(name, GatewayKind::names()) {
             Some(near) => failure.hint(format!("did you mean `{near}`?")),
             None => failure,
         }
@@ -145,7 +145,7 @@ pub fn kind(name: &str) -> Result<GatewayKind, Failure> {
 
 fn found() -> Result<Vec<Option<GatewayBuild>>, Failure> {
     let search = Search::from_environment().map_err(|error| unfetchable(&error))?;
-    GatewayKind::ALL.into_iter().map(|kind| find(kind, &search).map_err(|error| unfetchable(&error))).collect()
+    GatewayKind::ALL.iter().map(|kind| find(*kind, &search).map_err(|error| unfetchable(&error))).collect()
 }
 
 /// What came of fetching.
@@ -278,9 +278,9 @@ mod tests {
         assert_eq!(
             parsed,
             [
-                Choice { kind: GatewayKind::Nginx, build: Build::Binary(path) },
-                Choice { kind: GatewayKind::Envoy, build: Build::Version("1.37".into()) },
-                Choice::any(GatewayKind::Haproxy),
+                Choice { kind: kind("nginx").unwrap(), build: Build::Binary(path) },
+                Choice { kind: kind("envoy").unwrap(), build: Build::Version("1.37".into()) },
+                Choice::any(kind("haproxy").unwrap()),
             ]
         );
         for (text, part) in [
@@ -300,7 +300,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_binary_that_is_another_program_is_the_callers_mistake() {
-        let choice = Choice { kind: GatewayKind::Nginx, build: Build::Binary("/bin/true".into()) };
+        let choice = Choice { kind: kind("nginx").unwrap(), build: Build::Binary("/bin/true".into()) };
         let fetched = fetch(&[choice], &CancellationToken::new(), |_| ()).await.unwrap();
         assert!(fetched.builds.is_empty());
         let failure = fetched.all().unwrap_err();

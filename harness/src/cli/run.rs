@@ -135,7 +135,7 @@ fn uses_sidecar(plan: &Plan, kind: GatewayKind) -> bool {
 /// Gateways that are run, and those that an application uses as a sidecar.
 pub fn needed(plans: &[Plan], choices: &[Choice]) -> Vec<Choice> {
     let mut needed = choices.to_vec();
-    for kind in GatewayKind::ALL {
+    for &kind in GatewayKind::ALL {
         let mentions = |plan: &Plan| uses_sidecar(plan, kind);
         if !needed.iter().any(|choice| choice.kind == kind) && plans.iter().any(mentions) {
             needed.push(Choice::any(kind));

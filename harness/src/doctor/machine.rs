@@ -11,7 +11,7 @@ use super::check::Check;
 use super::namespaces::{self, Feature};
 use crate::provider::kind;
 
-/// A fetched gateway takes up to about this much in the cache (Envoy's binary is the largest).
+/// A fetched gateway takes up to about this much in the cache.
 const CACHE_NEED: u64 = 500 << 20;
 
 /// Everything, in the order in which it matters. Blocks; starts a few short child processes.
@@ -117,7 +117,7 @@ fn gateways_found() -> Vec<Check> {
             "`gatelab gateways install` fetches them; without, pods have this machine's own tools alone (nslookup, nc, wget)",
         ),
     };
-    let gateways = GatewayKind::ALL.into_iter().map(|kind| match find(kind, &search) {
+    let gateways = GatewayKind::ALL.iter().map(|kind| match find(*kind, &search) {
         Ok(Some(build)) => Check::ok(kind.name(), format!("{} at {}", build.version, build.binary.display())),
         Ok(None) => {
             Check::optional(kind.name(), "not here yet", "it is fetched when it is first needed; `gatelab gateways install` does it now")
@@ -132,15 +132,19 @@ fn tools() -> Vec<Check> {
         Some(line) => Check::ok(name, line),
         None => Check::optional(name, "not found", advice),
     };
+    let without = |client: &str| {
+        let theirs = GatewayKind::ALL.iter().filter(|kind| kind.package_client() == client).map(|kind| kind.name());
+        format!("without {client}, {} has to be on PATH", theirs.collect::<Vec<_>>().join(" or "))
+    };
     let pip = ["pip3", "pip"].iter().find_map(|program| first_line(program, &["--version"])).or_else(|| {
         let line = first_line("python3", &["-m", "pip", "--version"])?;
         Some(line)
     });
     vec![
-        version("apt", "apt-get", &["--version"], "without apt, nginx has to be on PATH"),
+        version("apt", "apt-get", &["--version"], &without("apt")),
         match pip {
             Some(line) => Check::ok("pip", line.split(" from ").next().unwrap_or_default().to_owned()),
-            None => Check::optional("pip", "not found", "without pip, Envoy has to be on PATH"),
+            None => Check::optional("pip", "not found", without("pip")),
         },
         version("kubectl", "kubectl", &["version", "--client"], "only needed to look at a lab by hand"),
         version("docker", "docker", &["--version"], "only needed for `--cluster kind`, where Podman does as well"),

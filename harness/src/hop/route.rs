@@ -1,5 +1,7 @@
 //! The way that a request should take, read from Ingress, Service and EndpointSlices as a person would.
 
+use gateways::GatewayKind;
+use gateways::settings::{Annotations, BackendProtocol, ServicePort, ingress_overrides, service_overrides};
 use serde_json::Value;
 
 use crate::run::mirror::Snapshot;
@@ -37,15 +39,17 @@ pub struct Speech {
 }
 
 impl Speech {
-    /// A value of ingress-nginx' `backend-protocol`, or of the setting of that name.
-    pub fn named(protocol: &str) -> Self {
-        let protocol = protocol.to_ascii_uppercase();
-        Speech { tls: protocol.ends_with('S'), http2: protocol.starts_with("GRPC") || protocol == "H2C" }
+    /// As a gateway is told it.
+    pub fn of(protocol: BackendProtocol) -> Self {
+        Speech {
+            tls: matches!(protocol, BackendProtocol::Https | BackendProtocol::Grpcs),
+            http2: matches!(protocol, BackendProtocol::Grpc | BackendProtocol::Grpcs | BackendProtocol::H2c),
+        }
     }
 }
 
 /// Finds the way of a request; an error says at which object it ends.
-pub fn find(snapshot: &Snapshot, host: &str, target: &str, by_default: Speech) -> Result<Route, String> {
+pub fn find(snapshot: &Snapshot, gateway: GatewayKind, host: &str, target: &str, by_default: Speech) -> Result<Route, String> {
     let path = target.split('?').next().unwrap_or("/");
     let (ingress, backend) = best_rule(snapshot, host, path).ok_or_else(|| format!("no Ingress has a rule for {host}{path}"))?;
     let namespace = text(ingress, "/metadata/namespace");
@@ -57,7 +61,7 @@ pub fn find(snapshot: &Snapshot, host: &str, target: &str, by_default: Speech) -
         port: None,
         external_name: None,
         ready: Vec::new(),
-        speech: speech(ingress).unwrap_or(by_default),
+        speech: ingress_overrides(gateway, &annotations(ingress)).0.backend_protocol.map_or(by_default, Speech::of),
         broken: None,
     };
     let Some(object) = snapshot.get("Service", &namespace, &service) else {
@@ -76,6 +80,11 @@ pub fn find(snapshot: &Snapshot, host: &str, target: &str, by_default: Speech) -
     };
     route.port = port["port"].as_u64().and_then(|number| u16::try_from(number).ok());
     let port_name = port["name"].as_str().unwrap_or_default();
+    let service_port =
+        ServicePort { annotations: &annotations(object), name: port["name"].as_str(), number: route.port.unwrap_or_default() };
+    if let Some(protocol) = service_overrides(gateway, &service_port).0.backend_protocol {
+        route.speech = Speech::of(protocol);
+    }
     if object.pointer("/spec/type").and_then(Value::as_str) == Some("ExternalName") {
         let name = object.pointer("/spec/externalName").and_then(Value::as_str).unwrap_or_default();
         route.external_name = Some(name.to_owned());
@@ -133,9 +142,9 @@ fn is_prefix(prefix: &str, path: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The annotation that ingress-nginx reads, which the lab's agent reads for every gateway.
-fn speech(ingress: &Value) -> Option<Speech> {
-    ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/backend-protocol"].as_str().map(Speech::named)
+fn annotations(object: &Value) -> Annotations {
+    let pairs = object.pointer("/metadata/annotations").and_then(Value::as_object).into_iter().flatten();
+    pairs.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 fn ready_endpoints(snapshot: &Snapshot, namespace: &str, service: &str, port_name: &str) -> Vec<Endpoint> {
@@ -170,6 +179,10 @@ mod tests {
 
     use super::*;
 
+    fn nginx() -> GatewayKind {
+        "nginx".parse().unwrap()
+    }
+
     fn world(target_port: u16, ready: bool) -> Snapshot {
         Snapshot::from_objects([
             json!({ "kind": "Ingress", "metadata": { "namespace": "shop", "name": "shop" }, "spec": { "rules": [
@@ -186,7 +199,7 @@ mod tests {
 
     #[test]
     fn the_way_leads_to_the_ready_endpoints() {
-        let route = find(&world(8081, true), "shop.test", "/?a=1", Speech::default()).unwrap();
+        let route = find(&world(8081, true), nginx(), "shop.test", "/?a=1", Speech::default()).unwrap();
         assert_eq!((route.cluster_ip.as_deref(), route.port), (Some("10.96.3.4"), Some(80)));
         assert_eq!(route.ready, [Endpoint { ip: "10.244.0.9".into(), port: 8081, pod: Some("shop-a".into()) }]);
         assert_eq!(route.broken, None);
@@ -202,34 +215,46 @@ mod tests {
             json!({ "kind": "Service", "metadata": { "namespace": "front", "name": "shop" }, "spec": { "type": "ExternalName",
                 "externalName": "shop.shop.svc.cluster.local", "ports": [{ "name": "http", "port": 80 }] } }),
         ]).collect::<Vec<_>>();
-        let route = find(&Snapshot::from_objects(objects), "shop.test", "/", Speech::default()).unwrap();
+        let route = find(&Snapshot::from_objects(objects), nginx(), "shop.test", "/", Speech::default()).unwrap();
         assert_eq!((route.external_name.as_deref(), route.broken.as_deref()), (Some("shop.shop.svc.cluster.local"), None));
         assert_eq!((route.namespace.as_str(), route.ready.len()), ("shop", 1));
     }
 
     #[test]
-    fn applications_are_spoken_to_as_the_gateway_is_told_to() {
-        let told = |protocol: &str| {
-            let mut ingress = world(8080, true).get("Ingress", "shop", "shop").unwrap().clone();
-            ingress["metadata"]["annotations"] = json!({ "nginx.ingress.kubernetes.io/backend-protocol": protocol });
-            find(&Snapshot::from_objects([ingress]), "shop.test", "/", Speech::default()).unwrap().speech
+    fn applications_are_spoken_to_as_this_gateway_is_told_to() {
+        let told = |gateway: &str, kind: &str, annotation: &str, protocol: &str| {
+            let objects = ["Ingress", "Service", "EndpointSlice"].into_iter().flat_map(|name| {
+                let mut objects: Vec<Value> = world(8080, true).of_kind(name, None).cloned().collect();
+                if name == kind {
+                    objects[0]["metadata"]["annotations"] = json!({ annotation: protocol });
+                }
+                objects
+            });
+            let snapshot = Snapshot::from_objects(objects.collect::<Vec<_>>());
+            find(&snapshot, gateway.parse().unwrap(), "shop.test", "/", Speech::default()).unwrap().speech
         };
-        assert_eq!(told("HTTPS"), Speech { tls: true, http2: false });
-        assert_eq!(told("GRPC"), Speech { tls: false, http2: true });
-        assert_eq!(told("GRPCS"), Speech { tls: true, http2: true });
-        assert_eq!(told("HTTP"), Speech::default());
+        let of_nginx = "nginx.ingress.kubernetes.io/backend-protocol";
+        assert_eq!(told("nginx", "Ingress", of_nginx, "HTTPS"), Speech { tls: true, http2: false });
+        assert_eq!(told("nginx", "Ingress", of_nginx, "GRPC"), Speech { tls: false, http2: true });
+        assert_eq!(told("nginx", "Ingress", of_nginx, "GRPCS"), Speech { tls: true, http2: true });
+        assert_eq!(told("nginx", "Ingress", of_nginx, "HTTP"), Speech::default());
+        assert_eq!(told("envoy", "Ingress", of_nginx, "HTTPS"), Speech::default(), "an annotation of another controller");
+        assert_eq!(told("envoy", "Service", "projectcontour.io/upstream-protocol.h2c", "http"), Speech { tls: false, http2: true });
+        assert_eq!(told("haproxy", "Service", "haproxy-ingress.github.io/backend-protocol", "h1-ssl"), Speech { tls: true, http2: false });
     }
 
     #[test]
     fn what_breaks_the_way_is_said() {
-        assert!(find(&world(8081, false), "shop.test", "/", Speech::default()).unwrap().broken.unwrap().contains("no ready endpoint"));
         assert!(
-            find(&world(8081, true), "shop.test", "/pay/now", Speech::default())
+            find(&world(8081, false), nginx(), "shop.test", "/", Speech::default()).unwrap().broken.unwrap().contains("no ready endpoint")
+        );
+        assert!(
+            find(&world(8081, true), nginx(), "shop.test", "/pay/now", Speech::default())
                 .unwrap()
                 .broken
                 .unwrap()
                 .contains("shop/pay does not exist")
         );
-        assert!(find(&world(8081, true), "other.test", "/", Speech::default()).unwrap_err().contains("no Ingress"));
+        assert!(find(&world(8081, true), nginx(), "other.test", "/", Speech::default()).unwrap_err().contains("no Ingress"));
     }
 }

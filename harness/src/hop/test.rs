@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use gateways::GatewayKind;
 use serde_json::Value;
 
 use super::route::{self, Endpoint, Route, Speech};
@@ -29,6 +30,7 @@ pub struct HopTest<'a> {
     pub gateway: &'a str,
     pub namespace: &'a str,
     /// Host header and request target.
+    pub kind: GatewayKind,
     pub host: &'a str,
     pub target: &'a str,
     /// What the gateway speaks to applications unless an Ingress says otherwise.
@@ -51,7 +53,7 @@ struct Trial {
 impl HopTest<'_> {
     /// Tries every leg; what cannot be tried has failed, and says why it could not be tried.
     pub async fn run(&self) -> Vec<HopRecord> {
-        let route = route::find(self.snapshot, self.host, self.target, self.speech);
+        let route = route::find(self.snapshot, self.kind, self.host, self.target, self.speech);
         let gateway_pod = sync::gateway_pods(self.snapshot).into_iter().next();
         let client = probing::client();
         match route {

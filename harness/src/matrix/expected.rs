@@ -1,23 +1,25 @@
 //! The table as the scenarios document it.
 
+use gateways::GatewayKind;
+
 use super::table::{Cell, Matrix, Row, SCHEMA};
 use crate::scenario::catalogue::Catalogue;
 use crate::scenario::expect::{ClientExpectation, GatewayExpectation, StatusExpectation};
-use crate::scenario::planning::GATEWAYS;
+use crate::scenario::planning::gateway_names;
 use crate::scenario::{Bound, Maker, Scenario};
-use crate::signature::mark;
 
 pub fn matrix(catalogue: &Catalogue) -> Matrix {
     let rows = catalogue.entries().map(|entry| row(&entry.scenario)).collect();
-    Matrix { schema: SCHEMA, source: "expectations", gateways: GATEWAYS.iter().map(|name| (*name).to_owned()).collect(), rows }
+    Matrix { schema: SCHEMA, source: "expectations", gateways: gateway_names().into_iter().map(str::to_owned).collect(), rows }
 }
 
 fn row(scenario: &Scenario) -> Row {
-    let cells = scenario.gateways().into_iter().map(|gateway| (gateway.to_owned(), cell(&scenario.expect.merged(gateway)))).collect();
+    let cells =
+        scenario.gateways().into_iter().map(|gateway| (gateway.to_owned(), cell(gateway, &scenario.expect.merged(gateway)))).collect();
     Row { scenario: scenario.id.value.clone(), title: scenario.title.value.clone(), cells }
 }
 
-fn cell(expected: &GatewayExpectation) -> Cell {
+fn cell(gateway: &str, expected: &GatewayExpectation) -> Cell {
     let mut cell = Cell { skipped: expected.skip.clone(), ..Cell::default() };
     let told: Vec<(&String, Told)> = expected.client.iter().map(|(probe, client)| (probe, told(&client.value))).collect();
     let any_fails = told.iter().any(|(_, told)| told.fails);
@@ -26,7 +28,9 @@ fn cell(expected: &GatewayExpectation) -> Cell {
             cell.add(probe, told.what, told.made_by);
         }
     }
-    expected.log.iter().filter_map(|line| mark::of_expectation(&line.value)).for_each(|mark| cell.add_mark(mark));
+    if let Ok(kind) = gateway.parse::<GatewayKind>() {
+        expected.log.iter().filter_map(|line| line.mark(kind)).for_each(|mark| cell.add_mark(mark));
+    }
     cell
 }
 

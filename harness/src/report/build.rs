@@ -13,7 +13,7 @@ use crate::events::{Event, EventKind, RunId, Verdict};
 use crate::probe::{Micros, Outcome, Record};
 use crate::signature::client::failed;
 use crate::signature::maker::maker;
-use crate::signature::{GatewayLine, LogRecord, Observations, Phase, TimelineEvent, mark};
+use crate::signature::{GatewayLine, Observations, Phase, TimelineEvent};
 
 /// Folds events; those of several runs may be mixed.
 pub fn report(events: &[Event]) -> Report {
@@ -290,8 +290,8 @@ fn log(lines: &[GatewayLine]) -> Vec<LogReport> {
             Some((_, _, report)) => report.count += 1,
             None => kinds.push((
                 kind,
-                line.record == LogRecord::Other,
-                LogReport { count: 1, line: line.text.clone(), mark: mark::of_record(&line.record) },
+                line.record.is_none(),
+                LogReport { count: 1, line: line.text.clone(), mark: line.record.as_ref().and_then(|record| record.mark.clone()) },
             )),
         }
     }
@@ -301,14 +301,8 @@ fn log(lines: &[GatewayLine]) -> Vec<LogReport> {
 
 fn pattern(line: &GatewayLine) -> String {
     match &line.record {
-        LogRecord::NginxError { level, message, errno, doing, .. } => format!("error {level} {message} {errno:?} {doing:?}"),
-        LogRecord::NginxAccess { status, upstream_status, .. } => format!("access {status} {upstream_status:?}"),
-        LogRecord::Envoy { status, response_flags, response_code_details, transport_failure, .. } => {
-            format!("envoy {status} {response_flags:?} {response_code_details} {transport_failure:?}")
-        }
-        LogRecord::Haproxy { status, termination_state, .. } => format!("haproxy {status} {termination_state}"),
-        LogRecord::Traefik { status, error } => format!("traefik {status:?} {error:?}"),
-        LogRecord::Other => line.text.chars().filter(|letter| !letter.is_ascii_hexdigit()).collect(),
+        Some(record) => format!("{}{}", record.kind, record.fields),
+        None => line.text.chars().filter(|letter| !letter.is_ascii_hexdigit()).collect(),
     }
 }
 

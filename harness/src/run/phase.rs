@@ -29,7 +29,7 @@ const AROUND_CHANGE: Duration = Duration::from_millis(500);
 const GOOD_ANSWERS: u32 = 2;
 /// Pause between attempts while waiting for them.
 const ANSWER_AGAIN: Duration = Duration::from_millis(50);
-/// nginx and Envoy wait so long for an answer unless they are told otherwise (see `gateways`), but a hop test need not.
+/// Some gateways wait long for an answer unless they are told otherwise (see `gateways`), but a hop test need not.
 const LONGEST_ANSWER: Duration = Duration::from_secs(5);
 
 /// What phases of one run have in common.
@@ -200,15 +200,17 @@ impl Stage<'_> {
         let settings = &self.plan.settings;
         let read_timeout =
             settings.get("read-timeout").and_then(Value::as_str).and_then(|text| crate::scenario::time::parse_duration(text).ok());
+        let protocol = settings.get("backend-protocol").and_then(|protocol| serde_json::from_value(protocol.clone()).ok());
         let snapshot = self.lab.mirror.snapshot();
         let test = HopTest {
             kubernetes: &self.lab.kubernetes,
             snapshot: &snapshot,
             gateway: &gateway,
             namespace: &self.plan.namespace,
+            kind: self.gateway,
             host: &probe.send.host,
             target: &probe.send.target,
-            speech: settings.get("backend-protocol").and_then(Value::as_str).map(Speech::named).unwrap_or_default(),
+            speech: protocol.map(Speech::of).unwrap_or_default(),
             answer_within: read_timeout.unwrap_or(LONGEST_ANSWER).min(LONGEST_ANSWER),
         };
         Ok(test.run().await)

@@ -94,6 +94,13 @@ impl<'a> Fields<'a> {
         Some(Fields { element, entries: entries.iter().map(|(key, node)| (key, node)).collect(), span })
     }
 
+    /// The value of a key that is given.
+    pub fn node(&self, name: &str) -> Option<&'a Node> {
+        let (_, node) = self.entries.iter().find(|(key, _)| key.name == name)?;
+        // `key:` with nothing after it is a key left out, as everywhere in Kubernetes.
+        Some(*node).filter(|node| node.value != Yaml::Null)
+    }
+
     pub fn field<T: Decode>(&mut self, name: &str, problems: &mut Problems) -> Option<T> {
         let name = key_name(name);
         match self.entries.iter().find(|(key, _)| key.name == name) {

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use gateways::GatewayKind;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
 use super::bound::Bound;
-use super::decode::{Decode, OneOrMany, Spanned, choice, element, wrong_type};
+use super::decode::{Decode, Fields, OneOrMany, Spanned, choice, element, wrong_type};
+use super::log::LogExpectation;
 use super::problem::{Mistake, Problems};
 use super::text::TextMatch;
 use super::time::Time;
@@ -51,22 +53,101 @@ impl GatewayExpectation {
     }
 }
 
-element! {
-    /// Under `expect`: a key for each gateway, and what holds for all of them.
-    pub struct Expect ("expect") {
-        pub nginx: Option<Spanned<GatewayExpectation>>,
-        pub envoy: Option<Spanned<GatewayExpectation>>,
-        pub haproxy: Option<Spanned<GatewayExpectation>>,
-        pub traefik: Option<Spanned<GatewayExpectation>>,
-        #[serde(default)]
-        pub client: BTreeMap<String, Spanned<ClientExpectation>>,
-        #[serde(default)]
-        pub backend: BTreeMap<String, Spanned<BackendExpectation>>,
-        pub first_failing_hop: Option<Spanned<Hop>>,
-        #[serde(default)]
-        pub kubernetes: Vec<Spanned<ObjectExpectation>>,
-        #[serde(default)]
-        pub order: Vec<Spanned<OrderExpectation>>,
+/// Under `expect`: a key for each gateway, and what holds for all of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expect {
+    /// By the gateway's name.
+    pub gateways: BTreeMap<&'static str, Spanned<GatewayExpectation>>,
+    pub client: BTreeMap<String, Spanned<ClientExpectation>>,
+    pub backend: BTreeMap<String, Spanned<BackendExpectation>>,
+    pub first_failing_hop: Option<Spanned<Hop>>,
+    pub kubernetes: Vec<Spanned<ObjectExpectation>>,
+    pub order: Vec<Spanned<OrderExpectation>>,
+}
+
+/// What holds for all gateways, as it is written and described.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+struct OfAll {
+    #[serde(default)]
+    client: BTreeMap<String, Spanned<ClientExpectation>>,
+    #[serde(default)]
+    backend: BTreeMap<String, Spanned<BackendExpectation>>,
+    first_failing_hop: Option<Spanned<Hop>>,
+    #[serde(default)]
+    kubernetes: Vec<Spanned<ObjectExpectation>>,
+    #[serde(default)]
+    order: Vec<Spanned<OrderExpectation>>,
+}
+
+impl Decode for Expect {
+    fn decode(node: &Node, problems: &mut Problems) -> Option<Self> {
+        let names = GatewayKind::names();
+        let known = [&names[..], &["client", "backend", "first-failing-hop", "kubernetes", "order"]].concat();
+        let mut fields = Fields::open(node, "expect", &known, problems)?;
+        // All are read before any `?`, so that the mistakes of all are told.
+        let mut gateways = Some(BTreeMap::new());
+        for name in names {
+            let read = fields.field::<Option<Spanned<GatewayExpectation>>>(name, problems);
+            gateways = gateways.zip(read).map(|(mut gateways, read)| {
+                gateways.extend(read.map(|read| (name, read)));
+                gateways
+            });
+        }
+        let client = fields.field("client", problems);
+        let backend = fields.field("backend", problems);
+        let first_failing_hop = fields.field("first-failing-hop", problems);
+        let kubernetes = fields.field("kubernetes", problems);
+        let order = fields.field("order", problems);
+        Some(Expect {
+            gateways: gateways?,
+            client: client?,
+            backend: backend?,
+            first_failing_hop: first_failing_hop?,
+            kubernetes: kubernetes?,
+            order: order?,
+        })
+    }
+}
+
+impl Serialize for Expect {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let of_all = OfAll {
+            client: self.client.clone(),
+            backend: self.backend.clone(),
+            first_failing_hop: self.first_failing_hop.clone(),
+            kubernetes: self.kubernetes.clone(),
+            order: self.order.clone(),
+        };
+        let mut entries = serde_json::Map::new();
+        for name in GatewayKind::names() {
+            let own = serde_json::to_value(self.gateways.get(name)).map_err(serde::ser::Error::custom)?;
+            entries.insert(name.to_owned(), own);
+        }
+        let of_all = serde_json::to_value(of_all).map_err(serde::ser::Error::custom)?;
+        entries.extend(of_all.as_object().cloned().unwrap_or_default());
+        entries.serialize(serializer)
+    }
+}
+
+impl JsonSchema for Expect {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Expect".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut properties = serde_json::Map::new();
+        for name in GatewayKind::names() {
+            properties.insert(name.to_owned(), generator.subschema_for::<Option<Spanned<GatewayExpectation>>>().to_value());
+        }
+        let of_all = OfAll::json_schema(generator).to_value();
+        properties.extend(of_all["properties"].as_object().cloned().unwrap_or_default());
+        schemars::json_schema!({
+            "description": "Under `expect`: a key for each gateway, and what holds for all of them.",
+            "type": "object",
+            "properties": properties,
+            "additionalProperties": false,
+        })
     }
 }
 
@@ -197,38 +278,6 @@ element! {
         pub within: Time,
         /// How many of the failures line up. Without it: all.
         pub share: Option<Bound>,
-    }
-}
-
-element! {
-    /// A line of a gateway's log, in that gateway's own vocabulary. Every key that is given has to hold for the same line.
-    pub struct LogExpectation ("a log expectation") {
-        /// nginx: name or number of the errno, such as ECONNREFUSED.
-        pub errno: Option<Errno>,
-        /// nginx: what it was doing, such as `connecting to upstream`.
-        pub r#while: Option<TextMatch>,
-        /// nginx: the message before the errno and ` while `.
-        pub message: Option<TextMatch>,
-        /// nginx: `error`, `warn`, `crit`…
-        pub level: Option<String>,
-        /// nginx access log: status of each try, `-` where there was none.
-        pub upstream_status: Option<Vec<String>>,
-        /// Envoy: short forms, such as UF. All of them, no other.
-        pub response_flags: Option<Vec<String>>,
-        /// Envoy: `%RESPONSE_CODE_DETAILS%`.
-        pub response_code_details: Option<TextMatch>,
-        /// Envoy: `%UPSTREAM_TRANSPORT_FAILURE_REASON%`.
-        pub transport_failure: Option<TextMatch>,
-        /// HAProxy: such as `SC--`.
-        pub termination_state: Option<TextMatch>,
-        /// Traefik: error of the debug line.
-        pub error: Option<TextMatch>,
-        /// Status in an access log line.
-        pub status: Option<u16>,
-        /// Probe whose requests the lines are about. Without it: any.
-        pub of: Option<String>,
-        /// How many lines, or of how many of the probe's requests when `of` is given. Without it: at least one.
-        pub count: Option<Bound>,
     }
 }
 

@@ -13,6 +13,7 @@ pub mod catalogue;
 pub mod check;
 pub mod decode;
 pub mod expect;
+pub mod log;
 pub mod model;
 pub mod plan;
 pub mod planning;

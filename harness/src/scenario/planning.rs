@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use gateways::GatewayKind;
 use serde_json::{Map, Value};
 
 use super::app::with_namespace;
@@ -19,7 +20,11 @@ use crate::signature::Expectation;
 use crate::signature::object::CLUSTER_SCOPED;
 
 /// Gateways that a scenario can speak of, in the order of their names.
-pub const GATEWAYS: [&str; 4] = ["envoy", "haproxy", "nginx", "traefik"];
+pub fn gateway_names() -> Vec<&'static str> {
+    let mut names = GatewayKind::names();
+    names.sort_unstable();
+    names
+}
 
 impl Scenario {
     /// Every scaled time: those under `times` and those of the gateway's settings.
@@ -39,7 +44,7 @@ impl Scenario {
 
     /// Gateways that the scenario says something about.
     pub fn gateways(&self) -> Vec<&'static str> {
-        GATEWAYS.into_iter().filter(|name| self.expect.of(name).is_some()).collect()
+        gateway_names().into_iter().filter(|name| self.expect.of(name).is_some()).collect()
     }
 
     /// Settings with every name replaced; an unknown name is the error.
@@ -59,13 +64,7 @@ impl Scenario {
 
 impl Expect {
     pub fn of(&self, gateway: &str) -> Option<&Spanned<GatewayExpectation>> {
-        match gateway {
-            "nginx" => self.nginx.as_ref(),
-            "envoy" => self.envoy.as_ref(),
-            "haproxy" => self.haproxy.as_ref(),
-            "traefik" => self.traefik.as_ref(),
-            _ => None,
-        }
+        self.gateways.get(gateway)
     }
 
     /// What holds for one gateway: its own part, and of the shared part what it does not say itself.

@@ -3,8 +3,7 @@
 //!
 //! * [`observation`] is everything that a phase of a run can have seen, gathered by the runner;
 //! * [`expectation`] is what a scenario says about one gateway, [`Item`] the outcome for one line of it;
-//! * [`client`], [`log`], [`backend`], [`object`] and [`order`] each match one part; [`maker`] tells who made an answer,
-//!   [`mark`] names a log line in a few words;
+//! * [`client`], [`log`], [`backend`], [`object`] and [`order`] each match one part; [`maker`] tells who made an answer;
 //! * [`judgement`] joins them and comes to a verdict.
 
 pub mod backend;
@@ -13,7 +12,6 @@ pub mod expectation;
 pub mod judgement;
 pub mod log;
 pub mod maker;
-pub mod mark;
 pub mod object;
 pub mod observation;
 pub mod order;
@@ -21,7 +19,7 @@ pub mod path;
 
 pub use expectation::{Expectation, Item};
 pub use judgement::{Controls, evaluate, is_vacuous, verdict};
-pub use observation::{GatewayLine, HopRecord, JournalRecord, LogRecord, Observations, Phase, TimelineEvent, TimelineKind};
+pub use observation::{GatewayLine, HopRecord, JournalRecord, Observations, Phase, TimelineEvent, TimelineKind};
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use gateways::LogRecord;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -65,81 +66,12 @@ pub struct GatewayLine {
     /// As the kubelet or the gateway itself dated it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
-    /// The request it is about, when the line names it or can be joined to a line that does (nginx: by connection number).
+    /// The request it is about, when the line names it or can be joined to a line that does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<Uuid>,
-    pub record: LogRecord,
-}
-
-/// A gateway's log line, read. One variant for each kind of line of each gateway, in that gateway's own vocabulary.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum LogRecord {
-    /// A line of nginx's error log.
-    NginxError {
-        /// `error`, `warn`, `crit`…
-        level: String,
-        /// What is said before the first ` while ` and after errno, such as `connect() failed` or
-        /// `upstream prematurely closed connection`.
-        message: String,
-        /// Number of the errno that nginx prints as `(111: Connection refused)`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        errno: Option<i32>,
-        /// What nginx was doing, such as `connecting to upstream`.
-        #[serde(default, rename = "while", skip_serializing_if = "Option::is_none")]
-        doing: Option<String>,
-        /// Upstream as printed, such as `http://10.244.1.4:8080/`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        upstream: Option<String>,
-    },
-    /// A line of nginx's access log.
-    NginxAccess {
-        status: u16,
-        /// One for each try, in order; `None` where nginx prints `-`.
-        upstream_status: Vec<Option<u16>>,
-        /// One for each try.
-        upstream_address: Vec<String>,
-        /// One for each try: whether a response header was read from the upstream (`$upstream_header_time` is a number).
-        /// Where not, the status is nginx's own 502 or 504.
-        #[serde(default)]
-        upstream_answered: Vec<bool>,
-    },
-    /// A line of Envoy's access log.
-    Envoy {
-        status: u16,
-        /// Short forms, such as `UF`.
-        response_flags: Vec<String>,
-        /// `%RESPONSE_CODE_DETAILS%`, such as `via_upstream`.
-        response_code_details: String,
-        /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        transport_failure: Option<String>,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        upstream_host: Option<String>,
-        /// `%UPSTREAM_REQUEST_ATTEMPT_COUNT%`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        attempts: Option<u32>,
-    },
-    /// A line of HAProxy's HTTP log.
-    Haproxy {
-        status: i32,
-        /// Such as `SC--`.
-        termination_state: String,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        server: Option<String>,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        retries: Option<u32>,
-    },
-    /// A line of Traefik's log or access log.
-    Traefik {
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        status: Option<u16>,
-        /// Error text of a debug line, such as `dial tcp 10.244.1.4:8081: connect: connection refused`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        error: Option<String>,
-    },
-    /// A line that no rule reads: shown to people, never matched.
-    Other,
+    /// As the gateway's vocabulary reads it; a line that no rule reads is shown to people, never matched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<LogRecord>,
 }
 
 /// What an application wrote down about one request.

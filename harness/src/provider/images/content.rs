@@ -84,7 +84,7 @@ mod tests {
         std::fs::create_dir_all(binary.parent().unwrap()).unwrap();
         std::fs::copy(&executable, &binary).unwrap();
         let build = GatewayBuild {
-            kind: gateways::GatewayKind::Nginx,
+            kind: "nginx".parse().unwrap(),
             version: "1.2.3".into(),
             binary,
             root: Some(root.path().to_owned()),

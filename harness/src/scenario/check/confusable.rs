@@ -2,7 +2,8 @@
 
 use crate::scenario::catalogue::Catalogue;
 use crate::scenario::expect::{ClientExpectation, GatewayExpectation};
-use crate::scenario::planning::GATEWAYS;
+use crate::scenario::log::LogExpectation;
+use crate::scenario::planning::gateway_names;
 use crate::scenario::problem::{Mistake, Problem};
 
 pub fn check(catalogue: &Catalogue) -> Vec<Problem> {
@@ -23,7 +24,7 @@ pub fn check(catalogue: &Catalogue) -> Vec<Problem> {
         }
         for other in catalogue.entries().filter(|other| other.scenario.id.value != scenario.id.value) {
             let other_id = &other.scenario.id.value;
-            for gateway in GATEWAYS {
+            for gateway in gateway_names() {
                 let both = scenario.expect.of(gateway).is_some_and(|own| own.skip.is_none())
                     && other.scenario.expect.of(gateway).is_some_and(|own| own.skip.is_none());
                 if both && !scenario.confusable_with.contains_key(other_id) {
@@ -43,9 +44,8 @@ pub fn check(catalogue: &Catalogue) -> Vec<Problem> {
 /// Names of probes are a scenario's own; what they meet is what counts.
 fn same(left: &GatewayExpectation, right: &GatewayExpectation) -> bool {
     let client = |parts: &GatewayExpectation| -> Vec<ClientExpectation> { parts.client.values().map(|part| part.value.clone()).collect() };
-    let log = |parts: &GatewayExpectation| {
-        parts.log.iter().map(|line| crate::scenario::expect::LogExpectation { of: None, ..line.value.clone() }).collect::<Vec<_>>()
-    };
+    let log =
+        |parts: &GatewayExpectation| parts.log.iter().map(|line| LogExpectation { of: None, ..line.value.clone() }).collect::<Vec<_>>();
     let backend = |parts: &GatewayExpectation| parts.backend.values().cloned().collect::<Vec<_>>();
     client(left) == client(right)
         && log(left) == log(right)

@@ -9,7 +9,7 @@ use crate::scenario::app::App;
 use crate::scenario::decode::Spanned;
 use crate::scenario::expect::{ClientExpectation, GatewayExpectation, ObjectExpectation};
 use crate::scenario::model::{Change, Scenario};
-use crate::scenario::planning::GATEWAYS;
+use crate::scenario::planning::gateway_names;
 use crate::scenario::problem::{Mistake, Problems, Span};
 use crate::scenario::substitute::substitute;
 use crate::scenario::time::{Scale, Time, Times};
@@ -157,7 +157,7 @@ impl Checker<'_> {
             order: scenario.expect.order.clone(),
             ..GatewayExpectation::empty()
         };
-        let own = GATEWAYS.into_iter().filter_map(|gateway| scenario.expect.of(gateway)).map(|own| own.value.clone());
+        let own = gateway_names().into_iter().filter_map(|gateway| scenario.expect.of(gateway)).map(|own| own.value.clone());
         for parts in own.chain(std::iter::once(shared)) {
             for expected in parts.client.values() {
                 self.client(expected);
@@ -212,7 +212,8 @@ fn names_of_probes(scenario: &Scenario, problems: &mut Problems) {
         check(name, expected.span);
     }
     let expect = &scenario.expect.value;
-    let own: Vec<&GatewayExpectation> = GATEWAYS.into_iter().filter_map(|gateway| expect.of(gateway)).map(|own| &own.value).collect();
+    let own: Vec<&GatewayExpectation> =
+        gateway_names().into_iter().filter_map(|gateway| expect.of(gateway)).map(|own| &own.value).collect();
     for (name, expected) in own.iter().flat_map(|parts| &parts.client).chain(&expect.client) {
         check(name, expected.span);
     }

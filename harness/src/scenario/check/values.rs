@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
+use gateways::{GatewayKind, log_keys};
+
 use crate::scenario::decode::Spanned;
 use crate::scenario::expect::{ClientExpectation, GatewayExpectation, StatusExpectation};
+use crate::scenario::log::LogExpectation;
 use crate::scenario::model::{Change, Scenario};
-use crate::scenario::planning::GATEWAYS;
+use crate::scenario::planning::gateway_names;
 use crate::scenario::probe::{ProbeSpec, SendKind};
 use crate::scenario::problem::{Mistake, Problems, Span};
 use crate::scenario::time::Scale;
@@ -202,7 +205,7 @@ fn expectations(scenario: &Scenario, problems: &mut Problems) {
         problems.contradiction(
             expect.span,
             "no gateway is named",
-            "names none of nginx, envoy, haproxy, traefik",
+            format!("names none of {}", GatewayKind::names().join(", ")),
             "say what at least one gateway does",
         );
     }
@@ -229,11 +232,11 @@ fn expectations(scenario: &Scenario, problems: &mut Problems) {
         }
     }
     let shared = expect.client.values();
-    let own = GATEWAYS.into_iter().filter_map(|gateway| expect.of(gateway)).flat_map(|own| own.client.values());
+    let own = gateway_names().into_iter().filter_map(|gateway| expect.of(gateway)).flat_map(|own| own.client.values());
     for expected in scenario.healthy.values().chain(shared).chain(own) {
         client(expected, problems);
     }
-    let listed = GATEWAYS.into_iter().filter_map(|gateway| expect.of(gateway)).flat_map(|own| &own.kubernetes);
+    let listed = gateway_names().into_iter().filter_map(|gateway| expect.of(gateway)).flat_map(|own| &own.kubernetes);
     for object in listed.chain(&expect.kubernetes) {
         if object.path.is_none() && (object.equals.is_some() || object.not_equals.is_some() || object.text.is_some()) {
             problems.contradiction(object.span, "a value is expected and no path leads to it", "`path` is missing", "add `path: spec.…`");
@@ -292,29 +295,22 @@ const OUTCOMES: [&str; 12] = [
 ];
 
 /// A gateway's log is described in that gateway's words.
-fn own_vocabulary(gateway: &str, line: &Spanned<crate::scenario::expect::LogExpectation>, problems: &mut Problems) {
-    let given = [
-        ("errno", line.errno.is_some(), "nginx"),
-        ("while", line.r#while.is_some(), "nginx"),
-        ("message", line.message.is_some(), "nginx"),
-        ("level", line.level.is_some(), "nginx"),
-        ("upstream-status", line.upstream_status.is_some(), "nginx"),
-        ("response-flags", line.response_flags.is_some(), "envoy"),
-        ("response-code-details", line.response_code_details.is_some(), "envoy"),
-        ("transport-failure", line.transport_failure.is_some(), "envoy"),
-        ("termination-state", line.termination_state.is_some(), "haproxy"),
-        ("error", line.error.is_some(), "traefik"),
-    ];
-    if given.iter().all(|(_, given, _)| !given) && line.status.is_none() {
+fn own_vocabulary(gateway: &str, line: &Spanned<LogExpectation>, problems: &mut Problems) {
+    if line.wanted.is_empty() {
         problems.contradiction(line.span, "any line meets this", "says nothing about the line", "add errno, response-flags, status…");
     }
-    for (name, _, owner) in given.iter().filter(|(_, given, owner)| *given && *owner != gateway) {
-        problems.contradiction(
-            line.span,
-            format!("`{name}` is {owner}'s, not {gateway}'s"),
-            format!("a line of {gateway}'s log has no {name}"),
-            format!("describe the line in {gateway}'s own words; docs/scenario-format.md lists them"),
-        );
+    for key in log_keys().into_iter().filter(|key| line.wanted.contains_key(key.name)) {
+        let knows = |kind: &&GatewayKind| kind.log_keys().any(|own| own.name == key.name);
+        let owners: Vec<&str> = GatewayKind::ALL.iter().filter(knows).map(|kind| kind.name()).collect();
+        if !owners.contains(&gateway) {
+            let name = key.name;
+            problems.contradiction(
+                line.span,
+                format!("`{name}` is {}'s, not {gateway}'s", owners.join("'s and ")),
+                format!("a line of {gateway}'s log has no {name}"),
+                format!("describe the line in {gateway}'s own words; docs/scenario-format.md lists them"),
+            );
+        }
     }
 }
 

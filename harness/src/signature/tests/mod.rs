@@ -3,10 +3,11 @@
 mod parts;
 mod verdicts;
 
+use gateways::{LogLine, LogRecord, read_log};
 use jiff::{Timestamp, ToSpan};
 use uuid::Uuid;
 
-use super::observation::{GatewayLine, JournalRecord, LogRecord, Observations};
+use super::observation::{GatewayLine, JournalRecord, Observations};
 use super::{Expectation, Item};
 use crate::probe::{Micros, Outcome, Phase, Record, Timings};
 use crate::scenario::Times;
@@ -65,29 +66,43 @@ pub(super) fn seen(records: Vec<Record>) -> Observations {
     Observations { requests: [("home".to_owned(), records)].into(), ..Observations::default() }
 }
 
-pub(super) fn line(number: Option<u32>, record: LogRecord) -> GatewayLine {
+pub(super) fn line(number: Option<u32>, record: Option<LogRecord>) -> GatewayLine {
     GatewayLine { text: "a line".to_owned(), at: None, request_id: number.map(|number| Uuid::from_u128(u128::from(number))), record }
 }
 
-pub(super) fn nginx_error(errno: i32, doing: &str) -> LogRecord {
-    LogRecord::NginxError {
-        level: "error".to_owned(),
-        message: "connect() failed".to_owned(),
-        errno: Some(errno),
-        doing: Some(doing.to_owned()),
-        upstream: None,
-    }
+/// A gateway's line as the gateway writes it.
+pub(super) fn written(gateway: &str, text: &str) -> Option<LogRecord> {
+    read_log(gateway.parse().unwrap(), &[LogLine { text, at: None }]).remove(0).map(|line| line.record)
 }
 
-pub(super) fn envoy(status: u16, flags: &[&str], details: &str) -> LogRecord {
-    LogRecord::Envoy {
-        status,
-        response_flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
-        response_code_details: details.to_owned(),
-        transport_failure: None,
-        upstream_host: None,
-        attempts: None,
-    }
+pub(super) fn nginx_error(errno: i32, doing: &str) -> Option<LogRecord> {
+    let text = format!("2026/11/21 04:41:58 [error] 1#1: *2 connect() failed ({errno}: some words) while {doing}, client: 10.0.0.9");
+    Some(written("nginx", &text).unwrap())
+}
+
+/// Statuses of the tries, and whether the last was an answer from behind.
+pub(super) fn nginx_access(tries: &str, answered: bool) -> Option<LogRecord> {
+    let each = |text: &str| vec![text; tries.split(", ").count()].join(", ");
+    let text = format!(
+        "10.0.0.9 - - [21/Nov/2026:04:00:00 +0000] \"GET / HTTP/1.1\" 502 160 \"-\" \"-\" 120 0.001 [shop-shop-http] [] {} {} {} {tries} id \
+         \"shop.test\" \"{}\" \"{}\" \"7\"",
+        each("10.0.0.1:80"),
+        each("0"),
+        each("0.001"),
+        each("0.001"),
+        each(if answered { "0.001" } else { "-" })
+    );
+    Some(written("nginx", &text).unwrap())
+}
+
+pub(super) fn envoy(status: u16, flags: &[&str], details: &str) -> Option<LogRecord> {
+    let text = serde_json::json!({
+        "start_time": "2026-11-21T04:44:15.016Z",
+        "response_code": status,
+        "response_flags": flags.join(","),
+        "response_code_details": details,
+    });
+    Some(written("envoy", &text.to_string()).unwrap())
 }
 
 pub(super) fn journal(number: Option<u32>, ended: &str) -> JournalRecord {

@@ -134,17 +134,9 @@ fn what_the_gateway_wrote(#[case] log: &str, #[case] met: bool) {
         // Not joined to a request of this probe.
         line(None, nginx_error(111, "connecting to upstream")),
         line(Some(77), nginx_error(111, "connecting to upstream")),
-        line(
-            Some(1),
-            LogRecord::NginxAccess {
-                status: 502,
-                upstream_status: vec![Some(502), None],
-                upstream_address: vec!["10.0.0.1:80".to_owned(), "10.0.0.2:80".to_owned()],
-                upstream_answered: vec![false, false],
-            },
-        ),
+        line(Some(1), nginx_access("502, -", false)),
         line(Some(3), envoy(503, &["UF"], "upstream_reset_before_response_started{connection_failure}")),
-        line(Some(2), LogRecord::Other),
+        line(Some(2), None),
     ];
     let items = evaluate(&expectation(&format!("log: {log}")), &observations);
     assert_eq!(items[0].met, met, "{items:?}");
@@ -282,17 +274,11 @@ fn hops_have_to_have_been_tried() {
 
 #[test]
 fn who_made_an_answer() {
-    let with = |headers: &[(&str, &str)], body: &str, log: Vec<LogRecord>| {
+    let with = |headers: &[(&str, &str)], body: &str, log: Vec<Option<LogRecord>>| {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let record = Record { headers, body: body.to_owned(), ..request(1, 0, 502, 1) };
         let gateway_log = log.into_iter().map(|record| line(Some(1), record)).collect();
         maker(&record, &Observations { gateway_log, ..seen(vec![record.clone()]) })
-    };
-    let access = |status, answered| LogRecord::NginxAccess {
-        status: 502,
-        upstream_status: vec![status],
-        upstream_address: Vec::new(),
-        upstream_answered: vec![answered],
     };
     assert_eq!(with(&[("x-app", "shop")], "", Vec::new()), Maker::Application);
     assert_eq!(with(&[("server", "istio-envoy")], "", Vec::new()), Maker::Sidecar);
@@ -301,9 +287,9 @@ fn who_made_an_answer() {
     assert_eq!(with(&[], "no healthy upstream", vec![envoy(502, &[], "via_upstream")]), Maker::Sidecar);
     assert_eq!(with(&[], "", vec![envoy(502, &["UPE"], "upstream_reset_before_response_started{protocol_error}")]), Maker::Gateway);
     // nginx writes its own 502 into $upstream_status; that no header was read from the upstream tells them apart.
-    assert_eq!(with(&[], "", vec![access(Some(502), true)]), Maker::Application);
-    assert_eq!(with(&[], "", vec![access(Some(502), false)]), Maker::Gateway);
-    assert_eq!(with(&[], "", vec![access(None, false)]), Maker::Gateway);
+    assert_eq!(with(&[], "", vec![nginx_access("502", true)]), Maker::Application);
+    assert_eq!(with(&[], "", vec![nginx_access("502", false)]), Maker::Gateway);
+    assert_eq!(with(&[], "", vec![nginx_access("-", false)]), Maker::Gateway);
     let none = reset(1, 0);
     assert_eq!(maker(&none, &seen(vec![none.clone()])), Maker::Nobody);
 }

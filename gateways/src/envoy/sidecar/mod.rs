@@ -17,13 +17,19 @@ use tokio::{
     time::sleep,
 };
 
+use super::{Admin, KIND, arguments as envoy_arguments};
 use crate::{
-    GatewayKind,
     agent::{Binary, health::Health, log, write_atomically},
-    envoy::{self, Admin},
     fetch::{FetchError, version},
     settings::duration,
 };
+
+/// `server` of an answer that a sidecar made, as Istio has it; a gateway may replace it.
+pub const SERVER: &str = "istio-envoy";
+
+/// How answers of its own begin (source/common/router/router.cc, source/common/http/utility.cc).
+pub const LOCAL_REPLIES: [&str; 3] =
+    ["upstream connect error or disconnect/reset before headers", "no healthy upstream", "upstream request timeout"];
 
 /// Arguments of `gatelab sidecar`. The ports are Istio's.
 #[derive(Debug, Clone, clap::Args)]
@@ -114,7 +120,7 @@ pub async fn run(arguments: SidecarArgs) -> Result<ExitCode, SidecarError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(io("listen for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("listen for SIGINT"))?;
     let path = arguments.binary.clone().or_else(|| crate::fetch::locate("envoy")).ok_or(SidecarError::NoBinary)?;
-    version::ask(GatewayKind::Envoy, &path, &arguments.library_path)?;
+    version::ask(KIND, &path, &arguments.library_path)?;
     let binary = Binary { path, library_path: version::library_path_value(&arguments.library_path), output: None };
     std::fs::create_dir_all(&arguments.state).map_err(io("create the state folder"))?;
     let health = Health::serve(arguments.health_port).await.map_err(io("listen on the health port"))?;
@@ -151,7 +157,7 @@ impl Sidecar {
         // Envoy wants the file to be there, so it starts with no listeners in it
         write_atomically(&arguments.state.join(config::LDS), &config::no_listeners()).map_err(start)?;
         let mut command = binary.command();
-        command.arg("-c").arg(&bootstrap).args(envoy::arguments(1)).arg("--admin-address-path").arg(admin.address_file());
+        command.arg("-c").arg(&bootstrap).args(envoy_arguments(1)).arg("--admin-address-path").arg(admin.address_file());
         if let Termination::Drain(time) = arguments.terminate {
             command.args(["--drain-time-s", &time.as_secs().max(1).to_string(), "--drain-strategy", "immediate"]);
         }
@@ -235,7 +241,7 @@ mod tests {
         use clap::Parser;
 
         use crate::fetch::{Search, install};
-        let build = match Search::from_environment().and_then(|search| install(GatewayKind::Envoy, &search, &|_| ())) {
+        let build = match Search::from_environment().and_then(|search| install(KIND, &search, &|_| ())) {
             Ok(build) => build,
             Err(error) => {
                 eprintln!("skipped: no envoy on this machine: {error}");

@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::SidecarArgs;
-use crate::envoy::{
+use super::super::{
     access_log_config,
     bootstrap::{file_source, loopback, socket_address},
     resources::response,
     seconds,
 };
+use super::{SERVER, SidecarArgs};
 
 pub(super) const LDS: &str = "lds.json";
 const EXTENSIONS: &str = "type.googleapis.com/envoy.extensions";
@@ -108,7 +108,7 @@ fn inbound_http() -> Value {
             "@type": format!("{EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager"),
             "stat_prefix": "inbound",
             "codec_type": "AUTO",
-            "server_name": "istio-envoy",
+            "server_name": SERVER,
             "server_header_transformation": "PASS_THROUGH",
             "access_log": [access_log_config()],
             "preserve_external_request_id": true,
