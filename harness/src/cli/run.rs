@@ -40,6 +40,7 @@ pub async fn run(args: &RunArgs, global: &Global, screen: &Arc<Screen>) -> Resul
     let builds = fetched.inspect_err(|_| {
         let _ = std::fs::remove_dir(&out);
     })?;
+    skip_unobserved(&mut plans, &builds);
     if let Err(failure) = prepare(&*provider, &plans, &builds, &cancel, &mut view).await {
         view.clear();
         end(&*provider, screen).await;
@@ -123,6 +124,17 @@ fn do_without(plans: &mut [Plan], fetched: Fetched) -> Result<Vec<GatewayBuild>,
         }
     }
     Ok(fetched.builds)
+}
+
+/// What was observed with other versions of a gateway says nothing about this build.
+fn skip_unobserved(plans: &mut [Plan], builds: &[GatewayBuild]) {
+    for build in builds {
+        for plan in plans.iter_mut().filter(|plan| plan.gateway == build.kind.name()) {
+            if plan.versions.as_ref().is_some_and(|versions| !versions.hold(&build.version)) {
+                plan.skip.get_or_insert_with(|| format!("no expectation for {} {}", build.kind, build.version));
+            }
+        }
+    }
 }
 
 fn uses_sidecar(plan: &Plan, kind: GatewayKind) -> bool {
@@ -212,6 +224,29 @@ mod tests {
     fn finished(verdict: Verdict) -> Event {
         let run = RunId { scenario: "a".into(), gateway: "nginx".into(), repeat: 1 };
         Event::of_run(&run, EventKind::RunFinished { verdict, took_ms: 1, phases_ms: BTreeMap::new() })
+    }
+
+    #[test]
+    fn a_build_that_nothing_was_observed_with_is_skipped() {
+        let (catalogue, _) =
+            crate::scenario::Catalogue::load(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")).unwrap();
+        let reason = |scenario: &str, gateway: &str, version: &str| {
+            let mut plans = [catalogue.get(scenario).unwrap().plan(gateway, Scale::Lab)];
+            let build = GatewayBuild {
+                kind: gateway.parse().unwrap(),
+                version: version.to_owned(),
+                binary: "/usr/sbin/gateway".into(),
+                root: None,
+                library_path: Vec::new(),
+                origin: gateways::fetch::Origin::Path,
+            };
+            skip_unobserved(&mut plans, &[build]);
+            plans[0].skip.clone()
+        };
+        assert_eq!(reason("duplicate-transfer-encoding", "nginx", "1.22.1"), None);
+        assert_eq!(reason("duplicate-transfer-encoding", "nginx", "1.27.0").as_deref(), Some("no expectation for nginx 1.27.0"));
+        assert_eq!(reason("duplicate-transfer-encoding", "envoy", "1.27.0"), None);
+        assert_eq!(reason("wrong-target-port", "nginx", "1.27.0"), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::log::LogExpectation;
 use super::problem::{Mistake, Problems};
 use super::text::TextMatch;
 use super::time::Time;
+use super::versions::Versions;
 use super::yaml::{Node, Yaml};
 use crate::signature::TimelineKind;
 
@@ -21,6 +22,8 @@ element! {
     pub struct GatewayExpectation ("a gateway's expectation") {
         /// Why this gateway is left out. Nothing else may be given then.
         pub skip: Option<String>,
+        /// Versions that this was observed with. A build of another version is skipped.
+        pub versions: Option<Versions>,
         /// By probe.
         #[serde(default)]
         pub client: BTreeMap<String, Spanned<ClientExpectation>>,
@@ -43,6 +46,7 @@ impl GatewayExpectation {
     pub fn empty() -> Self {
         GatewayExpectation {
             skip: None,
+            versions: None,
             client: BTreeMap::new(),
             log: OneOrMany(Vec::new()),
             backend: BTreeMap::new(),

@@ -23,6 +23,7 @@ pub mod schema;
 pub mod substitute;
 pub mod text;
 pub mod time;
+pub mod versions;
 pub mod yaml;
 
 pub use app::App;
@@ -34,3 +35,4 @@ pub use model::{Change, Level, Need, Scenario};
 pub use plan::{Plan, PlannedChange, PlannedLink, PlannedProbe, PlannedSettle};
 pub use problem::{Mistake, Problem};
 pub use time::{Scale, Times};
+pub use versions::Versions;

@@ -10,6 +10,7 @@ use super::decode::Spanned;
 use super::expect::{Hop, ObjectExpectation, ObjectName};
 use super::model::{Need, PodNetwork};
 use super::probe::{ConnectionUse, Send, SendKind};
+use super::versions::Versions;
 use crate::probe as wire;
 use crate::signature::Expectation;
 
@@ -23,6 +24,8 @@ pub struct Plan {
     pub gateway: String,
     /// Why there is nothing to run on this gateway.
     pub skip: Option<String>,
+    /// Versions of the gateway that the expectation is for; `None`: any.
+    pub versions: Option<Versions>,
     /// Namespace of the application.
     pub namespace: String,
     pub nodes: u32,

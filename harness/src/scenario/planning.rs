@@ -107,6 +107,7 @@ impl Entry {
             tags: scenario.tags.iter().map(|tag| tag.value.clone()).collect(),
             gateway: gateway.to_owned(),
             skip,
+            versions: own.and_then(|own| own.versions.clone()),
             namespace: self.app.namespace.clone(),
             nodes: cluster.and_then(|cluster| cluster.nodes.as_ref()).map_or(2, |nodes| nodes.value),
             link_latency: cluster.and_then(|cluster| cluster.link_latency).map(|latency| latency.0),
