@@ -5,6 +5,7 @@
 
 mod adapter;
 pub mod agent;
+mod configuration;
 pub mod fetch;
 mod kind;
 mod log;

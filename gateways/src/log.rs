@@ -1,9 +1,9 @@
 //! What a gateway wrote into its pod's log, read by the gateway's own folder into one shape for all: a kind of line, and the fields that
 //! the gateway's vocabulary has for it.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, ops::RangeInclusive, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::GatewayKind;
@@ -143,6 +143,58 @@ impl Fields {
     pub(crate) fn with_words(mut self, key: &str, words: Vec<String>) -> Self {
         self.insert(key, FieldValue::Words(words));
         self
+    }
+}
+
+/// Method and target of a request line; neither where it is none (garbage, a client that left, `<BADREQ>`).
+pub(crate) fn method_and_target(request: &str) -> (Option<String>, Option<String>) {
+    let mut words = request.split(' ');
+    match (words.next(), words.next(), words.next()) {
+        (Some(method), Some(target), Some(_)) => (Some(method.to_owned()), Some(target.to_owned())),
+        _ => (None, None),
+    }
+}
+
+/// A field of an access log that has a value.
+pub(crate) fn present(text: &str) -> Option<String> {
+    (!text.is_empty() && text != "-").then(|| text.to_owned())
+}
+
+/// The requests of an access log, by when they were under way: for joining lines that name no request to one.
+#[derive(Debug)]
+pub(crate) struct UnderWay<T> {
+    requests: Vec<(RangeInclusive<Timestamp>, String, T)>,
+}
+
+impl<T> UnderWay<T> {
+    /// A gateway writes a request's last line of another log and its access line at the same moment, but through two pipes, and dates
+    /// neither finer than a millisecond.
+    const TWO_PIPES: SignedDuration = SignedDuration::from_millis(100);
+
+    /// Of requests that ended when their line was written: line, duration, id, and what tells it from others.
+    pub fn of<'a>(ended: impl Iterator<Item = (&'a LogLine<'a>, Duration, String, T)>) -> Self {
+        let range = |line: &LogLine, took: Duration| {
+            let began = line.at?.checked_sub(SignedDuration::try_from(took).ok()? + Self::TWO_PIPES).ok()?;
+            Some(began..=line.at?.checked_add(Self::TWO_PIPES).ok()?)
+        };
+        let mut requests: Vec<_> = ended.filter_map(|(line, took, id, told)| Some((range(line, took)?, id, told))).collect();
+        requests.sort_by_key(|(range, ..)| *range.end());
+        Self { requests }
+    }
+
+    fn place(&self, line: &LogLine<'_>, fits: impl Fn(&T) -> bool) -> Option<usize> {
+        let at = line.at?;
+        self.requests.iter().position(|(range, _, told)| range.contains(&at) && fits(told))
+    }
+
+    /// The request that was under way when a line was written; where several fit, the one that ended first.
+    pub fn at(&self, line: &LogLine<'_>, fits: impl Fn(&T) -> bool) -> Option<String> {
+        self.place(line, fits).map(|place| self.requests[place].1.clone())
+    }
+
+    /// The same, for one line alone.
+    pub fn take(&mut self, line: &LogLine<'_>, fits: impl Fn(&T) -> bool) -> Option<String> {
+        self.place(line, fits).map(|place| self.requests.remove(place).1)
     }
 }
 

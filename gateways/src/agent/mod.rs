@@ -8,6 +8,7 @@ pub(crate) mod gateway;
 pub(crate) mod health;
 #[cfg(test)]
 pub(crate) mod live_tests;
+mod process;
 mod reconcile;
 mod status;
 mod watch;
@@ -24,6 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(crate) use gateway::{ApplyError, Binary, Gateway, write_atomically};
 pub use gateway::{Files, GatewayError};
 use health::Health;
+pub(crate) use process::{Process, ask};
 use reconcile::Reconciler;
 pub use status::Status;
 use watch::Following;

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use super::{KIND, bootstrap::file_source, bootstrap::socket_address, resources::eds_file};
 use crate::{
     EffectiveSettings,
+    configuration::digest,
     model::{Backend, Route},
     settings::BackendProtocol,
 };
@@ -158,8 +158,4 @@ pub(super) fn merge(into: &mut Value, from: &Value) {
         }
         (into, from) => *into = from.clone(),
     }
-}
-
-pub(super) fn digest(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

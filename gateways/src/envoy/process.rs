@@ -7,22 +7,16 @@ use std::{
 };
 
 use async_trait::async_trait;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use serde_json::Value;
-use tokio::{
-    process::Child,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{
     admin::Admin,
     resources::{self, BOOTSTRAP, CDS, EDS_FOLDER, LDS, Layout, RouteTable, version_of},
 };
 use crate::{
-    agent::{ApplyError, Binary, Files, Gateway, GatewayError, log, write_atomically},
+    agent::{ApplyError, Binary, Files, Gateway, GatewayError, Process, log, write_atomically},
     model::Model,
 };
 
@@ -36,7 +30,7 @@ pub(crate) struct EnvoyGateway {
     layout: Layout,
     workers: u32,
     admin: Admin,
-    child: Option<Child>,
+    process: Process,
     /// What Envoy has accepted.
     running: Files,
 }
@@ -70,7 +64,7 @@ impl Subscription {
 impl EnvoyGateway {
     pub fn new(binary: Binary, layout: Layout, workers: u32) -> Self {
         let admin = Admin::new(layout.state.join("admin-address"));
-        Self { binary, layout, workers, admin, child: None, running: Files::new() }
+        Self { binary, layout, workers, admin, process: Process::none("Envoy"), running: Files::new() }
     }
 
     fn write(&self, file: &Path, content: &str) -> Result<(), ApplyError> {
@@ -86,7 +80,7 @@ impl EnvoyGateway {
         let mut command = self.binary.command();
         command.arg("-c").arg(self.layout.state.join(BOOTSTRAP)).args(arguments(self.workers));
         command.arg("--admin-address-path").arg(self.admin.address_file());
-        self.child = Some(self.binary.spawn(&mut command)?);
+        self.process.started(self.binary.spawn(&mut command)?);
         self.wait_until_live().await?;
         self.wait_for(files.keys(), files, &BTreeMap::new()).await
     }
@@ -100,18 +94,11 @@ impl EnvoyGateway {
             {
                 return Ok(());
             }
-            self.check_alive()?;
+            self.process.check_alive()?;
             if Instant::now() > deadline {
                 return Err(ApplyError::Internal(format!("Envoy did not become ready within {SETTLE:?}")));
             }
             sleep(POLL).await;
-        }
-    }
-
-    fn check_alive(&mut self) -> Result<(), ApplyError> {
-        match self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
-            Some(status) => Err(ApplyError::Internal(format!("Envoy ended with {status}"))),
-            None => Ok(()),
         }
     }
 
@@ -148,7 +135,7 @@ impl EnvoyGateway {
                     return Err(ApplyError::Rejected(self.explain_rejection(statistics, all).await));
                 }
             }
-            self.check_alive()?;
+            self.process.check_alive()?;
             if Instant::now() > deadline {
                 let names: Vec<&str> = missing.keys().map(String::as_str).collect();
                 return Err(ApplyError::Internal(format!("Envoy did not take up {} within {SETTLE:?}", names.join(", "))));
@@ -261,7 +248,7 @@ impl Gateway for EnvoyGateway {
     }
 
     async fn apply(&mut self, _model: &Model, files: &Files) -> Result<(), ApplyError> {
-        if self.child.is_none() {
+        if !self.process.is_started() {
             self.start(files).await?;
             self.running = files.clone();
             return Ok(());
@@ -290,10 +277,7 @@ impl Gateway for EnvoyGateway {
     }
 
     async fn ended(&mut self) -> GatewayError {
-        match &mut self.child {
-            Some(child) => GatewayError::from_exit(child.wait().await),
-            None => std::future::pending().await,
-        }
+        self.process.ended().await
     }
 
     /// As Contour's shutdown manager: failing the health check makes Envoy close client connections with their next response; when none
@@ -303,18 +287,12 @@ impl Gateway for EnvoyGateway {
             log(&error);
         } else {
             while let Ok(stats) = self.admin.stats("http.ingress_https?.downstream_cx_active").await {
-                if stats.values().all(|value| value == "0") || self.check_alive().is_err() {
+                if stats.values().all(|value| value == "0") || self.process.check_alive().is_err() {
                     break;
                 }
                 sleep(Duration::from_millis(100)).await;
             }
         }
-        if let Some(child) = &mut self.child {
-            if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-                // It may be gone already.
-                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-            }
-            let _ = child.wait().await;
-        }
+        self.process.quit(Signal::SIGTERM).await;
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{bootstrap, cluster, listener};
 use crate::{
     agent::Files,
+    configuration::digest,
     model::{Model, Target},
 };
 
@@ -102,7 +103,7 @@ pub(crate) fn response(type_name: &str, resources: impl IntoIterator<Item = Valu
             typed
         })
         .collect();
-    let version = &cluster::digest(&json!(resources).to_string())[..16];
+    let version = &digest(&json!(resources).to_string())[..16];
     pretty(&json!({ "version_info": version, "resources": resources }))
 }
 

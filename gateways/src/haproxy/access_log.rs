@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::log::{method_and_target, present};
+
 /// The `log-format` that [`HaproxyAccess::parse`] reads. Up to the request line it is what `option httplog` stands for (HAProxy's
 /// Configuration Manual, 8.2.3 "HTTP log format") without captured headers; behind it come request id, host, the server's address, and
 /// what failed on the connection to the server.
@@ -83,13 +85,7 @@ impl HaproxyAccess {
         let timers: Vec<Option<Duration>> = timers.split('/').map(milliseconds).collect::<Option<_>>()?;
         let [request_time, queue_time, connect_time, response_time, total_time] = timers.try_into().ok()?;
         let retries = connections.rsplit('/').next()?;
-        let mut words = request.split(' ');
-        let (method, target) = match (words.next(), words.next(), words.next()) {
-            (Some(method), Some(target), Some(_)) => (Some(method.to_owned()), Some(target.to_owned())),
-            // <BADREQ>
-            _ => (None, None),
-        };
-        let present = |text: &str| (!text.is_empty() && text != "-").then(|| text.to_owned());
+        let (method, target) = method_and_target(request);
         Some(Self {
             client: client.to_owned(),
             time: time.to_owned(),

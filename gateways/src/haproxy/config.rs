@@ -7,11 +7,9 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
-
-use sha2::{Digest, Sha256};
 
 use super::{
     KIND,
@@ -20,16 +18,10 @@ use super::{
 };
 use crate::{
     agent::Files,
+    configuration::{digest, line, secret_file},
     model::{Backend, Host, HostName, Model, PathMatch, Route, Target},
     settings::{BackendProtocol, RetryOn, pattern},
 };
-
-/// Appends one formatted line. Writing to a String cannot fail.
-macro_rules! line {
-    ($writer:expr, $($format:tt)*) => {{
-        let _ = writeln!($writer.text, $($format)*);
-    }};
-}
 
 /// Where things are.
 #[derive(Debug, Clone)]
@@ -196,7 +188,7 @@ impl<'a> Writer<'a> {
                 HostName::Wildcard(rest) => format!("*.{rest}"),
                 HostName::Any => "*".to_owned(),
             };
-            let file = self.secret_file("pem", &pem);
+            let file = secret_file(&mut self.files, &self.layout.state, "pem", &pem);
             let _ = writeln!(list, "{} {name}", file.display());
         }
         self.files.insert(CERTIFICATES.into(), list);
@@ -322,7 +314,7 @@ impl<'a> Writer<'a> {
         let settings = &route.settings;
         if settings.tls_verify {
             let ca = match &route.ca {
-                Some(pem) => self.secret_file("ca", pem),
+                Some(pem) => secret_file(&mut self.files, &self.layout.state, "ca", pem),
                 None => "/etc/ssl/certs/ca-certificates.crt".into(),
             };
             let _ = write!(options, " verify required ca-file {}", ca.display());
@@ -337,17 +329,6 @@ impl<'a> Writer<'a> {
             }
         }
     }
-
-    /// A file whose name is made from its content, so that a renewed certificate is a change of the configuration.
-    fn secret_file(&mut self, extension: &str, pem: &str) -> PathBuf {
-        let name = Path::new("tls").join(format!("{}.{extension}", &digest(pem)[..16]));
-        self.files.insert(name.clone(), pem.to_owned());
-        self.layout.state.join(name)
-    }
-}
-
-fn digest(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The condition for a request's host name; none for all names.

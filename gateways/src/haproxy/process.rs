@@ -7,14 +7,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
-    process::{Child, Command},
+    process::Command,
     time::{Instant, sleep, timeout},
 };
 
@@ -24,7 +20,7 @@ use super::{
     servers::Servers,
 };
 use crate::{
-    agent::{ApplyError, Binary, Files, Gateway, GatewayError, write_atomically},
+    agent::{ApplyError, Binary, Files, Gateway, GatewayError, Process, ask, write_atomically},
     model::Model,
 };
 
@@ -39,7 +35,7 @@ const SIGNAL_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct HaproxyGateway {
     binary: Binary,
     layout: Layout,
-    master: Option<Child>,
+    master: Process,
     generation: u64,
     /// What the running one has, as far as it was told.
     servers: Servers,
@@ -55,7 +51,15 @@ impl HaproxyGateway {
         if let Some(relay) = &relay {
             layout.log = relay.address().to_string();
         }
-        Self { binary, layout, master: None, generation: 0, servers: Servers::default(), files: Files::new(), _relay: relay }
+        Self {
+            binary,
+            layout,
+            master: Process::none("HAProxy"),
+            generation: 0,
+            servers: Servers::default(),
+            files: Files::new(),
+            _relay: relay,
+        }
     }
 
     /// Puts a configuration that differs in endpoints alone in force; `false` where it takes a reload.
@@ -63,7 +67,7 @@ impl HaproxyGateway {
         let others =
             |files: &Files| files.iter().filter(|(name, _)| name.as_os_str() != CONF).map(|(_, text)| text.clone()).collect::<Vec<_>>();
         let conf = files.get(Path::new(CONF)).map(String::as_str).unwrap_or_default();
-        if self.master.is_none() || others(&self.files) != others(files) {
+        if !self.master.is_started() || others(&self.files) != others(files) {
             return false;
         }
         let Some((commands, after)) = self.servers.change_to(&Servers::of(conf)) else { return false };
@@ -103,7 +107,7 @@ impl HaproxyGateway {
         let served = timeout(SETTLE, async {
             loop {
                 if self.generation > 0 && told.elapsed() > SIGNAL_AGAIN {
-                    self.signal(Signal::SIGUSR2).map_err(ApplyError::Internal)?;
+                    self.master.signal(Signal::SIGUSR2).map_err(ApplyError::Internal)?;
                     told = Instant::now();
                 }
                 if ask(&socket, "GET / HTTP/1.0\r\n\r\n")
@@ -112,9 +116,7 @@ impl HaproxyGateway {
                 {
                     return Ok(());
                 }
-                if let Some(status) = self.master.as_mut().and_then(|master| master.try_wait().ok().flatten()) {
-                    return Err(ApplyError::Internal(format!("HAProxy ended with {status}")));
-                }
+                self.master.check_alive()?;
                 sleep(POLL).await;
             }
         });
@@ -135,21 +137,6 @@ impl HaproxyGateway {
         // HAProxy leaves the file of a closed socket behind.
         let _ = std::fs::remove_file(&socket);
     }
-
-    fn signal(&self, signal: Signal) -> Result<(), String> {
-        let Some(pid) = self.master.as_ref().and_then(Child::id) else { return Ok(()) };
-        let pid = i32::try_from(pid).map_err(|error| error.to_string())?;
-        kill(Pid::from_raw(pid), signal).map_err(|errno| format!("cannot send {signal} to HAProxy: {errno}"))
-    }
-}
-
-/// One request (HTTP/1.0, or a command) over a Unix socket.
-async fn ask(socket: &Path, request: &str) -> std::io::Result<String> {
-    let mut stream = UnixStream::connect(socket).await?;
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
 }
 
 #[async_trait]
@@ -187,12 +174,12 @@ impl Gateway for HaproxyGateway {
         let conf = self.file(CONF);
         std::fs::rename(&candidate, &conf)
             .map_err(|error| ApplyError::Internal(format!("cannot rename {}: {error}", candidate.display())))?;
-        if self.master.is_some() {
+        if self.master.is_started() {
             // The master reads its files again and starts a worker, which takes the sockets over from the old one (management guide,
             // "Starting HAProxy", master-worker mode).
-            self.signal(Signal::SIGUSR2).map_err(ApplyError::Internal)?;
+            self.master.signal(Signal::SIGUSR2).map_err(ApplyError::Internal)?;
         } else {
-            self.master = Some(self.binary.spawn(self.command(&conf).arg("-W"))?);
+            self.master.started(self.binary.spawn(self.command(&conf).arg("-W"))?);
         }
         self.wait_for_generation(generation).await?;
         if self.generation > 0 {
@@ -205,19 +192,15 @@ impl Gateway for HaproxyGateway {
     }
 
     async fn ended(&mut self) -> GatewayError {
-        match &mut self.master {
-            Some(master) => GatewayError::from_exit(master.wait().await),
-            None => std::future::pending().await,
-        }
+        self.master.ended().await
     }
 
     /// SIGUSR1: workers finish their requests, then all end.
     async fn quit(&mut self) {
         loop {
             // It may be gone already.
-            let _ = self.signal(Signal::SIGUSR1);
-            let Some(master) = &mut self.master else { return };
-            if timeout(SIGNAL_AGAIN, master.wait()).await.is_ok() {
+            let _ = self.master.signal(Signal::SIGUSR1);
+            if timeout(SIGNAL_AGAIN, self.master.wait()).await.is_ok() {
                 return;
             }
         }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::log::{method_and_target, present};
+
 /// The `log_format` that [`NginxAccess::parse`] reads. Up to `$req_id` it is ingress-nginx's `log-format-upstream` word for word
 /// (internal/ingress/controller/config/config.go); behind it come the request's host, the upstream's connect and header
 /// times, and the connection's number, by which lines of the error log are joined to it.
@@ -100,13 +102,7 @@ impl NginxAccess {
                 response_time: nth(&times, index).and_then(|time| seconds(&time)),
             })
             .collect();
-        let mut words = request.split(' ');
-        let (method, target) = match (words.next(), words.next(), words.next()) {
-            (Some(method), Some(target), Some(_)) => (Some(method.to_owned()), Some(target.to_owned())),
-            // No request line: garbage, or a client that left
-            _ => (None, None),
-        };
-        let present = |text: &str| (!text.is_empty() && text != "-").then(|| text.to_owned());
+        let (method, target) = method_and_target(&request);
         Some(Self {
             remote_address: remote_address.to_owned(),
             time: time.to_owned(),

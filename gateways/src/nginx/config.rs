@@ -8,17 +8,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
-
-use sha2::{Digest, Sha256};
 
 use super::{KIND, access_log::LOG_FORMAT};
 use crate::{
     EffectiveSettings,
     agent::Files,
+    configuration::{digest, line, secret_file},
     model::{Backend, Certificate, ExternalName, Host, HostName, Model, PathMatch, Route, Target},
     settings::{BackendProtocol, RetryOn, duration, pattern, size},
 };
@@ -77,13 +75,6 @@ struct Writer<'a> {
     text: String,
     files: Files,
     upstreams: BTreeMap<String, (&'a Backend, &'a EffectiveSettings)>,
-}
-
-/// Appends one formatted line. Writing to a String cannot fail.
-macro_rules! line {
-    ($writer:expr, $($format:tt)*) => {{
-        let _ = writeln!($writer.text, $($format)*);
-    }};
 }
 
 fn time(duration: std::time::Duration) -> String {
@@ -227,8 +218,8 @@ impl<'a> Writer<'a> {
             HostName::Any => line!(self, "        server_name _;"),
         }
         if let Some(certificate) = certificate {
-            let chain = self.secret_file("crt", &certificate.chain);
-            let key = self.secret_file("key", &certificate.key);
+            let chain = secret_file(&mut self.files, &self.layout.state, "crt", &certificate.chain);
+            let key = secret_file(&mut self.files, &self.layout.state, "key", &certificate.key);
             line!(self, "        ssl_certificate {};", chain.display());
             line!(self, "        ssl_certificate_key {};", key.display());
             line!(self, "        ssl_protocols TLSv1.2 TLSv1.3;");
@@ -385,7 +376,7 @@ impl<'a> Writer<'a> {
         line!(self, "{indent}{module}_ssl_verify {};", on_off(settings.tls_verify));
         if settings.tls_verify {
             let ca = match &route.ca {
-                Some(pem) => self.secret_file("ca", pem),
+                Some(pem) => secret_file(&mut self.files, &self.layout.state, "ca", pem),
                 None => "/etc/ssl/certs/ca-certificates.crt".into(),
             };
             line!(self, "{indent}{module}_ssl_trusted_certificate {};", ca.display());
@@ -396,17 +387,6 @@ impl<'a> Writer<'a> {
             line!(self, "{indent}{module}_ssl_server_name on;");
         }
     }
-
-    /// A file whose name is made from its content, so that a renewed certificate is a change of nginx.conf.
-    fn secret_file(&mut self, extension: &str, pem: &str) -> PathBuf {
-        let name = Path::new("tls").join(format!("{}.{extension}", &digest(pem)[..16]));
-        self.files.insert(name.clone(), pem.to_owned());
-        self.layout.state.join(name)
-    }
-}
-
-fn digest(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn next_upstream(settings: &EffectiveSettings) -> String {

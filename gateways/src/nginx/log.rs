@@ -1,9 +1,7 @@
 //! nginx's two logs: their vocabulary, and which error belongs to which request.
 
-use jiff::{SignedDuration, Timestamp};
-
 use super::{NginxAccess, NginxError};
-use crate::log::{Fields, Form, Key, LineKind, LogLine, LogRecord, ReadLine};
+use crate::log::{Fields, Form, Key, LineKind, LogLine, LogRecord, ReadLine, UnderWay};
 
 pub(super) const VOCABULARY: &[LineKind] = &[
     LineKind {
@@ -28,10 +26,6 @@ pub(super) const VOCABULARY: &[LineKind] = &[
     },
 ];
 
-/// nginx writes a request's last error line and its access line at the same moment, but through two pipes, and dates
-/// neither finer than a millisecond.
-const TWO_PIPES: SignedDuration = SignedDuration::from_millis(100);
-
 enum Line {
     Access(NginxAccess),
     Error(NginxError),
@@ -44,43 +38,16 @@ pub(super) fn read(lines: &[LogLine<'_>]) -> Vec<Option<ReadLine>> {
         .iter()
         .map(|line| NginxAccess::parse(line.text).map(Line::Access).or_else(|| NginxError::parse(line.text).map(Line::Error)))
         .collect();
-    let mut requests: Vec<Request> = lines
-        .iter()
-        .zip(&parsed)
-        .filter_map(|(line, parsed)| match parsed {
-            Some(Line::Access(access)) => Request::of(access, line.at?),
-            _ => None,
-        })
-        .collect();
-    requests.sort_by_key(|request| request.ended);
-    let of = |error: &NginxError, at: Option<Timestamp>| {
-        let (connection, at) = (error.connection?, at?);
-        let request = requests.iter().find(|request| request.connection == connection && (request.began..=request.ended).contains(&at));
-        request.map(|request| request.id.clone())
-    };
+    let requests = UnderWay::of(lines.iter().zip(&parsed).filter_map(|(line, parsed)| match parsed {
+        Some(Line::Access(access)) => Some((line, access.request_time, access.request_id.clone()?, access.connection?)),
+        _ => None,
+    }));
+    let of = |error: &NginxError, line: &LogLine| requests.at(line, |connection| error.connection == Some(*connection));
     let read = |(line, parsed): (&LogLine, Option<Line>)| match parsed? {
         Line::Access(access) => Some(ReadLine { request_id: access.request_id.clone(), record: access_record(&access) }),
-        Line::Error(error) => Some(ReadLine { request_id: of(&error, line.at), record: error_record(&error) }),
+        Line::Error(error) => Some(ReadLine { request_id: of(&error, line), record: error_record(&error) }),
     };
     lines.iter().zip(parsed).map(read).collect()
-}
-
-struct Request {
-    connection: u64,
-    began: Timestamp,
-    ended: Timestamp,
-    id: String,
-}
-
-impl Request {
-    fn of(access: &NginxAccess, at: Timestamp) -> Option<Self> {
-        Some(Self {
-            connection: access.connection?,
-            began: at.checked_sub(SignedDuration::try_from(access.request_time).ok()? + TWO_PIPES).ok()?,
-            ended: at.checked_add(TWO_PIPES).ok()?,
-            id: access.request_id.clone()?,
-        })
-    }
 }
 
 fn access_record(access: &NginxAccess) -> LogRecord {

@@ -3,20 +3,15 @@
 use std::{collections::BTreeSet, path::PathBuf, process::Stdio, time::Duration};
 
 use async_trait::async_trait;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixStream,
-    process::{Child, Command},
+    process::Command,
     time::{sleep, timeout},
 };
 
 use super::config::{self, CONF, GENERATION_CONF, Layout};
 use crate::{
-    agent::{ApplyError, Binary, Files, Gateway, GatewayError, write_atomically},
+    agent::{ApplyError, Binary, Files, Gateway, GatewayError, Process, ask, write_atomically},
     model::Model,
 };
 
@@ -29,13 +24,13 @@ const POLL: Duration = Duration::from_millis(5);
 pub(crate) struct NginxGateway {
     binary: Binary,
     layout: Layout,
-    master: Option<Child>,
+    master: Process,
     generation: u64,
 }
 
 impl NginxGateway {
     pub fn new(binary: Binary, layout: Layout) -> Self {
-        Self { binary, layout, master: None, generation: 0 }
+        Self { binary, layout, master: Process::none("nginx"), generation: 0 }
     }
 
     fn command(&self, conf: &std::path::Path) -> Command {
@@ -58,7 +53,7 @@ impl NginxGateway {
 
     /// Worker processes: the children of the master.
     fn workers(&self) -> BTreeSet<i32> {
-        let Some(master) = self.master.as_ref().and_then(Child::id) else { return BTreeSet::new() };
+        let Some(master) = self.master.id() else { return BTreeSet::new() };
         let children = std::fs::read_to_string(format!("/proc/{master}/task/{master}/children")).unwrap_or_default();
         children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
     }
@@ -69,14 +64,12 @@ impl NginxGateway {
         let wanted = format!("generation {generation}\n");
         let served = timeout(SETTLE, async {
             loop {
-                if let Ok(answer) = ask(&socket).await
+                if let Ok(answer) = ask(&socket, "GET / HTTP/1.0\r\n\r\n").await
                     && answer.ends_with(&wanted)
                 {
                     return Ok(());
                 }
-                if let Some(status) = self.master.as_mut().and_then(|master| master.try_wait().ok().flatten()) {
-                    return Err(ApplyError::Internal(format!("nginx ended with {status}")));
-                }
+                self.master.check_alive()?;
                 sleep(POLL).await;
             }
         });
@@ -98,15 +91,6 @@ impl NginxGateway {
         })
         .await;
     }
-}
-
-/// One HTTP/1.0 request over a Unix socket.
-async fn ask(socket: &std::path::Path) -> std::io::Result<String> {
-    let mut stream = UnixStream::connect(socket).await?;
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
 }
 
 #[async_trait]
@@ -139,11 +123,10 @@ impl Gateway for NginxGateway {
         std::fs::rename(&candidate, &conf)
             .map_err(|error| ApplyError::Internal(format!("cannot rename {}: {error}", candidate.display())))?;
         let old = self.workers();
-        match self.master.as_ref().and_then(Child::id) {
-            Some(master) => signal(master, Signal::SIGHUP).map_err(ApplyError::Internal)?,
-            None => {
-                self.master = Some(self.binary.spawn(&mut self.command(&conf))?);
-            }
+        if self.master.is_started() {
+            self.master.signal(Signal::SIGHUP).map_err(ApplyError::Internal)?;
+        } else {
+            self.master.started(self.binary.spawn(&mut self.command(&conf))?);
         }
         self.wait_for_generation(generation).await?;
         self.wait_for_retirement(&old).await;
@@ -152,27 +135,13 @@ impl Gateway for NginxGateway {
     }
 
     async fn ended(&mut self) -> GatewayError {
-        match &mut self.master {
-            Some(master) => GatewayError::from_exit(master.wait().await),
-            None => std::future::pending().await,
-        }
+        self.master.ended().await
     }
 
     /// SIGQUIT: workers finish their requests. ingress-nginx does the same on SIGTERM (`nginx -s quit`, then waits for it).
     async fn quit(&mut self) {
-        if let Some(master) = &mut self.master {
-            if let Some(pid) = master.id() {
-                // It may be gone already.
-                let _ = signal(pid, Signal::SIGQUIT);
-            }
-            let _ = master.wait().await;
-        }
+        self.master.quit(Signal::SIGQUIT).await;
     }
-}
-
-fn signal(pid: u32, signal: Signal) -> Result<(), String> {
-    let pid = i32::try_from(pid).map_err(|error| error.to_string())?;
-    kill(Pid::from_raw(pid), signal).map_err(|errno| format!("cannot send {signal} to nginx: {errno}"))
 }
 
 /// What `nginx -t` found wrong: its lines without the closing verdict, and without names of candidate files.

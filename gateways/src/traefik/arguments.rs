@@ -2,10 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use sha2::{Digest, Sha256};
-
 use super::KIND;
-use crate::EffectiveSettings;
+use crate::{EffectiveSettings, configuration::digest};
 
 /// Where Traefik listens.
 #[derive(Debug, Clone)]
@@ -24,9 +22,7 @@ pub(super) fn dynamic_file(settings: &EffectiveSettings) -> String {
     match settings.snippets.object(KIND, "dynamic") {
         None => "dynamic.yaml".to_owned(),
         Some(dynamic) => {
-            let digest = Sha256::digest(dynamic.to_string().as_bytes());
-            let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-            format!("dynamic-{digest}.yaml")
+            format!("dynamic-{}.yaml", &digest(&dynamic.to_string())[..16])
         }
     }
 }

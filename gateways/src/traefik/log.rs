@@ -1,17 +1,12 @@
 //! The vocabulary of Traefik's two logs, and which cause belongs to which request.
 
-use jiff::{SignedDuration, Timestamp};
-
 use super::{TraefikAccess, TraefikMessage};
-use crate::log::{Fields, Form, Key, LineKind, LogLine, LogRecord, ReadLine};
+use crate::log::{Fields, Form, Key, LineKind, LogLine, LogRecord, ReadLine, UnderWay};
 
 pub(super) const VOCABULARY: &[LineKind] = &[
     LineKind { name: "traefik", keys: &[Key { name: "error", form: Form::Text, meaning: "Traefik: error of the debug line." }] },
     LineKind { name: "traefik-access", keys: &[Key::STATUS] },
 ];
-
-/// Both lines are written at the same moment, but through two pipes, and dated no finer than a millisecond.
-const TWO_PIPES: SignedDuration = SignedDuration::from_millis(100);
 
 enum Line {
     Access(TraefikAccess),
@@ -26,23 +21,21 @@ pub(super) fn read(lines: &[LogLine<'_>]) -> Vec<Option<ReadLine>> {
         .iter()
         .map(|line| TraefikAccess::parse(line.text).map(Line::Access).or_else(|| TraefikMessage::parse(line.text).map(Line::Message)))
         .collect();
-    let mut requests: Vec<Request> = lines
-        .iter()
-        .zip(&parsed)
-        .filter_map(|(line, parsed)| match parsed {
-            Some(Line::Access(access)) => Request::of(access, line.at?),
-            _ => None,
-        })
-        .collect();
-    requests.sort_by_key(|request| request.ended);
+    let mut requests = UnderWay::of(lines.iter().zip(&parsed).filter_map(|(line, parsed)| match parsed {
+        Some(Line::Access(access)) => {
+            let told = Request { status: access.status, server: access.server_address.clone() };
+            Some((line, access.duration?, access.request_id.clone()?, told))
+        }
+        _ => None,
+    }));
     let mut read = Vec::new();
     for (line, parsed) in lines.iter().zip(parsed) {
         read.push(parsed.map(|parsed| match parsed {
             Line::Access(access) => ReadLine { record: access_record(&access), request_id: access.request_id },
             Line::Message(message) => {
-                let place = line.at.and_then(|at| requests.iter().position(|request| request.failed_by(&message, at)));
                 // One cause to a request: without retries there is no second.
-                ReadLine { record: message_record(message), request_id: place.map(|place| requests.remove(place).id) }
+                let request_id = requests.take(line, |request| request.failed_by(&message));
+                ReadLine { record: message_record(message), request_id }
             }
         }));
     }
@@ -52,28 +45,14 @@ pub(super) fn read(lines: &[LogLine<'_>]) -> Vec<Option<ReadLine>> {
 struct Request {
     status: u16,
     server: Option<String>,
-    began: Timestamp,
-    ended: Timestamp,
-    id: String,
 }
 
 impl Request {
-    fn of(access: &TraefikAccess, at: Timestamp) -> Option<Self> {
-        Some(Self {
-            status: access.status,
-            server: access.server_address.clone(),
-            began: at.checked_sub(SignedDuration::try_from(access.duration?).ok()? + TWO_PIPES).ok()?,
-            ended: at.checked_add(TWO_PIPES).ok()?,
-            id: access.request_id.clone()?,
-        })
-    }
-
-    fn failed_by(&self, message: &TraefikMessage, at: Timestamp) -> bool {
+    fn failed_by(&self, message: &TraefikMessage) -> bool {
         let Some(error) = &message.error else { return false };
         let dialled = error.strip_prefix("dial tcp ").and_then(|rest| rest.split_once(": ")).map(|(address, _)| address);
         let server = self.server.as_deref();
         message.message.split(' ').next().and_then(|status| status.parse().ok()) == Some(self.status)
-            && (self.began..=self.ended).contains(&at)
             && dialled.is_none_or(|address| server.is_none_or(|server| server == address))
     }
 }

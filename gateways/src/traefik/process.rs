@@ -3,15 +3,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    process::Child,
     time::{sleep, timeout},
 };
 
@@ -22,7 +18,7 @@ use super::{
 };
 use crate::{
     EffectiveSettings,
-    agent::{ApplyError, Binary, Files, Gateway, GatewayError, write_atomically},
+    agent::{ApplyError, Binary, Files, Gateway, GatewayError, Process, write_atomically},
     model::Model,
 };
 
@@ -38,13 +34,13 @@ const POLL: Duration = Duration::from_millis(20);
 pub(crate) struct TraefikGateway {
     binary: Binary,
     layout: Layout,
-    child: Option<Child>,
+    process: Process,
     arguments: Vec<String>,
 }
 
 impl TraefikGateway {
     pub fn new(binary: Binary, layout: Layout) -> Self {
-        Self { binary, layout, child: None, arguments: Vec::new() }
+        Self { binary, layout, process: Process::none("Traefik"), arguments: Vec::new() }
     }
 
     /// Its one serversTransport is for all backends, so it has the one authority that the settings name for all of them.
@@ -67,7 +63,7 @@ impl TraefikGateway {
     async fn started(&mut self) -> Result<(), ApplyError> {
         let answers = timeout(START, async {
             while self.raw_data().await.is_err() {
-                self.alive()?;
+                self.process.check_alive()?;
                 sleep(POLL).await;
             }
             Ok(())
@@ -85,19 +81,12 @@ impl TraefikGateway {
                         Some(difference) => last = difference,
                     }
                 }
-                self.alive()?;
+                self.process.check_alive()?;
                 sleep(POLL).await;
             }
         })
         .await;
         settled.unwrap_or(Err(ApplyError::Behind(last)))
-    }
-
-    fn alive(&mut self) -> Result<(), ApplyError> {
-        match self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
-            Some(status) => Err(ApplyError::Internal(format!("Traefik ended with {status}"))),
-            None => Ok(()),
-        }
     }
 
     /// A certificate for names that no Ingress has one for. Without it Traefik makes an RSA key of its own at every change of its
@@ -117,13 +106,6 @@ impl TraefikGateway {
         let content = Value::Object(dynamic).to_string();
         write_atomically(&self.layout.state.join(arguments::dynamic_file(settings)), &content)
     }
-
-    fn terminate(&self) {
-        if let Some(pid) = self.child.as_ref().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok()) {
-            // It may be gone already.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        }
-    }
 }
 
 #[async_trait]
@@ -142,7 +124,7 @@ impl Gateway for TraefikGateway {
             // Static configuration is read once
             self.quit().await;
             self.write_dynamic(&model.global).map_err(ApplyError::Internal)?;
-            self.child = Some(self.binary.spawn(self.binary.command().args(&arguments))?);
+            self.process.started(self.binary.spawn(self.binary.command().args(&arguments))?);
             self.arguments = arguments;
             self.started().await?;
         }
@@ -150,17 +132,11 @@ impl Gateway for TraefikGateway {
     }
 
     async fn ended(&mut self) -> GatewayError {
-        match &mut self.child {
-            Some(child) => GatewayError::from_exit(child.wait().await),
-            None => std::future::pending().await,
-        }
+        self.process.ended().await
     }
 
     /// SIGTERM: requests in flight have `transport.lifeCycle.graceTimeOut` (10 s) to end.
     async fn quit(&mut self) {
-        self.terminate();
-        if let Some(mut child) = self.child.take() {
-            let _ = child.wait().await;
-        }
+        self.process.quit(Signal::SIGTERM).await;
     }
 }
