@@ -99,7 +99,7 @@ fn mistakes(problems: &[Problem], origin: &str) -> Failure {
 
 fn unknown_among_mistakes(error: &LoadError, found: &Found) -> Failure {
     let mut failure = unloadable(error);
-    failure.hints.push(format!("{} could not be read: see `gatelab check`", count(found.problems.len(), "scenario file with mistakes")));
+    failure.hints.push(format!("{} could not be read: see `gatelab check`", count(found.problems.len(), "scenario file")));
     failure
 }
 

@@ -5,11 +5,13 @@ use std::process::{Command, Stdio};
 
 use gateways::GatewayKind;
 use gateways::fetch::{Search, find, find_tools};
+use nix::sys::inotify::{InitFlags, Inotify};
 use nix::sys::statvfs::statvfs;
 
 use super::check::Check;
 use super::namespaces::{self, Feature};
 use crate::provider::kind;
+use crate::run::session::default_jobs;
 
 /// A fetched gateway takes up to about this much in the cache.
 const CACHE_NEED: u64 = 500 << 20;
@@ -17,6 +19,7 @@ const CACHE_NEED: u64 = 500 << 20;
 /// Everything, in the order in which it matters. Blocks; starts a few short child processes.
 pub fn examine() -> Vec<Check> {
     let mut checks = kernel();
+    checks.push(inotify());
     checks.extend(space());
     checks.extend(gateways_found());
     checks.extend(tools());
@@ -76,6 +79,25 @@ fn user_namespace_advice() -> String {
         return "`sudo sysctl user.max_user_namespaces=15000`".into();
     }
     "most likely a container whose seccomp profile forbids unshare: start it with `--security-opt seccomp=unconfined`, or run on the machine itself".into()
+}
+
+/// A lab with Envoy in it takes up to this many: one for its own configuration, one for a sidecar's in each pod.
+const INOTIFY_PER_LAB: usize = 4;
+
+/// inotify instances are limited for all processes of a user together (inotify(7), `max_user_instances`, 128 by default); container
+/// engines, editors and kind take many, and Envoy, which watches its configuration's files, aborts without one. Tried by opening some.
+fn inotify() -> Check {
+    const NAME: &str = "inotify instances";
+    let wanted = default_jobs() * INOTIFY_PER_LAB;
+    let opened: Vec<_> = (0..wanted).map_while(|_| Inotify::init(InitFlags::IN_CLOEXEC).ok()).collect();
+    if opened.len() == wanted {
+        return Check::ok(NAME, format!("{wanted} could be opened"));
+    }
+    Check::optional(
+        NAME,
+        format!("{} of {wanted} could be opened", opened.len()),
+        "Envoy aborts where there is none left: `sudo sysctl fs.inotify.max_user_instances=1024`, or fewer `--jobs`",
+    )
 }
 
 fn space() -> Vec<Check> {

@@ -9,8 +9,8 @@ use futures::future::join_all;
 use futures::{AsyncBufReadExt, TryStreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
 use kube::api::LogParams;
+use kube::{Api, Client};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
@@ -28,7 +28,8 @@ type Kept = BTreeMap<(String, bool, u64), Entry>;
 /// Follows the logs of application pods, so that nothing is lost with a pod.
 pub struct JournalKeeper {
     kept: Arc<Mutex<Kept>>,
-    followed: BTreeSet<(String, String)>,
+    /// Pod, container id, and whether it was over when its log was asked for.
+    followed: BTreeSet<(String, String, bool)>,
     tasks: JoinSet<()>,
 }
 
@@ -43,23 +44,15 @@ impl JournalKeeper {
     pub fn follow_new(&mut self, kubernetes: &Kubernetes, snapshot: &Snapshot, namespaces: &BTreeSet<String>) {
         for pod in snapshot.of_kind("Pod", None) {
             let Some(target) = backend_container(pod).filter(|target| namespaces.contains(&target.namespace)) else { continue };
-            let uid = pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-            let container_id = running_id(pod, target.container.as_deref()).unwrap_or_default();
-            if container_id.is_empty() || !self.followed.insert((uid, container_id)) {
-                continue;
-            }
-            let api: Api<Pod> = Api::namespaced(kubernetes.client().clone(), &target.namespace);
-            let params = LogParams { container: target.container.clone(), follow: true, ..LogParams::default() };
-            let kept = Arc::clone(&self.kept);
-            self.tasks.spawn(async move {
-                let Ok(log) = api.log_stream(&target.pod, &params).await else { return };
-                let mut lines = log.lines();
-                while let Ok(Some(line)) = lines.try_next().await {
-                    if let Ok(entry) = serde_json::from_str::<Entry>(&line) {
-                        keep(&mut kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner), &target.pod, entry);
-                    }
+            let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
+            // A container that crashes at once may be over before it is seen running, or before its log is asked for.
+            let runs = [(running_id(pod, target.container.as_deref()), false), (ended_id(pod, target.container.as_deref()), true)];
+            for (id, previous) in runs {
+                let Some(id) = id else { continue };
+                if self.followed.insert((uid.to_owned(), id, previous)) {
+                    self.tasks.spawn(read_log(kubernetes.client().clone(), target.clone(), previous, Arc::clone(&self.kept)));
                 }
-            });
+            }
         }
     }
 
@@ -85,6 +78,12 @@ impl JournalKeeper {
             Ok::<_, String>((target, page))
         }))
         .await;
+        let crashed = snapshot.of_kind("Pod", None).filter_map(|pod| {
+            let target = backend_container(pod).filter(|target| namespaces.contains(&target.namespace))?;
+            ended_id(pod, target.container.as_deref())?;
+            Some(tokio::time::timeout(ANSWER_WITHIN, read_log(kubernetes.client().clone(), target, true, Arc::clone(&self.kept))))
+        });
+        join_all(crashed).await;
         let mut all = self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         let mut troubles = Vec::new();
         for answer in answers {
@@ -97,6 +96,19 @@ impl JournalKeeper {
             all.into_iter().filter(|(_, entry)| entry.time() >= since).map(|((pod, _, _), entry)| convert(pod, &entry)).collect();
         records.sort_by_key(|record| record.at);
         (records, troubles)
+    }
+}
+
+/// Takes what the log of a container says, to its end; `previous`: of the one that ended last.
+async fn read_log(client: Client, target: ExecTarget, previous: bool, kept: Arc<Mutex<Kept>>) {
+    let api: Api<Pod> = Api::namespaced(client, &target.namespace);
+    let params = LogParams { container: target.container.clone(), follow: !previous, previous, ..LogParams::default() };
+    let Ok(log) = api.log_stream(&target.pod, &params).await else { return };
+    let mut lines = log.lines();
+    while let Ok(Some(line)) = lines.try_next().await {
+        if let Ok(entry) = serde_json::from_str::<Entry>(&line) {
+            keep(&mut kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner), &target.pod, entry);
+        }
     }
 }
 
@@ -170,9 +182,18 @@ fn backend_container_running(pod: &Value) -> Option<ExecTarget> {
 
 /// Id of the container when it runs.
 fn running_id(pod: &Value, container: Option<&str>) -> Option<String> {
-    let statuses = pod.pointer("/status/containerStatuses").and_then(Value::as_array)?;
-    let status = statuses.iter().find(|status| status["name"].as_str() == container && !status["state"]["running"].is_null())?;
+    let status = container_status(pod, container).filter(|status| !status["state"]["running"].is_null())?;
     status["containerID"].as_str().map(str::to_owned)
+}
+
+/// Id of the container that ended last, which `kubectl logs --previous` reads.
+fn ended_id(pod: &Value, container: Option<&str>) -> Option<String> {
+    container_status(pod, container)?.pointer("/lastState/terminated/containerID")?.as_str().map(str::to_owned)
+}
+
+fn container_status<'a>(pod: &'a Value, container: Option<&str>) -> Option<&'a Value> {
+    let statuses = pod.pointer("/status/containerStatuses").and_then(Value::as_array)?;
+    statuses.iter().find(|status| status["name"].as_str() == container)
 }
 
 /// Keeps following new pods while something else runs.
@@ -224,5 +245,14 @@ mod tests {
             { "name": "proxy", "command": ["/gatelab", "sidecar"] }, { "name": "shop", "command": ["/gatelab"], "args": ["backend"] }] },
             "status": { "containerStatuses": [{ "name": "shop", "containerID": "x://1", "state": { "running": {} } }] } });
         assert_eq!(backend_container_running(&pod).unwrap().container.as_deref(), Some("shop"));
+    }
+
+    #[test]
+    fn a_container_that_waits_to_be_started_again_has_a_log_to_read() {
+        let pod = json!({ "status": { "containerStatuses": [{ "name": "shop", "containerID": "x://2",
+            "state": { "waiting": { "reason": "CrashLoopBackOff" } }, "lastState": { "terminated": { "containerID": "x://2" } } }] } });
+        assert_eq!(running_id(&pod, Some("shop")), None);
+        assert_eq!(ended_id(&pod, Some("shop")).as_deref(), Some("x://2"));
+        assert_eq!(ended_id(&pod, Some("proxy")), None);
     }
 }

@@ -8,6 +8,9 @@ use kube::api::LogParams;
 use super::client::{Kubernetes, KubernetesError};
 use super::exec::ExecTarget;
 
+/// Room for a cause and the stack trace after it.
+const LAST_LINES: i64 = 60;
+
 /// One line with the time at which the container runtime took it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogLine {
@@ -22,6 +25,15 @@ impl Kubernetes {
         let params = LogParams { container: target.container.clone(), timestamps: true, ..LogParams::default() };
         let text = self.bounded(format!("reading the log of {target}"), api.logs(&target.pod, &params)).await?;
         Ok(text.lines().map(split_time).filter(|line| line.at.is_none_or(|at| at >= since)).collect())
+    }
+
+    /// The last lines of the container that ended last.
+    pub async fn last_words(&self, target: &ExecTarget) -> Result<Vec<String>, KubernetesError> {
+        let api: Api<Pod> = Api::namespaced(self.client().clone(), &target.namespace);
+        let params =
+            LogParams { container: target.container.clone(), previous: true, tail_lines: Some(LAST_LINES), ..LogParams::default() };
+        let text = self.bounded(format!("reading the log of {target}"), api.logs(&target.pod, &params)).await?;
+        Ok(text.lines().map(str::to_owned).collect())
     }
 }
 

@@ -47,6 +47,9 @@ pub struct Record {
     /// The pause before this request, when gaps are swept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<Micros>,
+    /// How long that pause was when it was over; on a busy machine longer than `gap`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Micros>,
     /// When the attempt was due by the probe's clock.
     pub due_at: Timestamp,
     pub finished_at: Timestamp,

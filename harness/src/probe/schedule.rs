@@ -82,10 +82,12 @@ async fn sequence(lane: Arc<Lane>, times: u32, gap: Duration, swept: Option<Micr
         lane.attempt(Instant::now(), Timestamp::now(), None).await;
     }
     for turn in 0..times {
+        let begun = Instant::now();
         if (turn > 0 || swept.is_some()) && pause(gap, &mut stop).await {
             return;
         }
-        lane.attempt(Instant::now(), Timestamp::now(), swept).await;
+        let paused = Micros::from(begun.elapsed());
+        lane.attempt(Instant::now(), Timestamp::now(), swept.map(|planned| Gap { planned, paused })).await;
     }
 }
 
@@ -133,6 +135,13 @@ async fn pause(duration: Duration, stop: &mut watch::Receiver<bool>) -> bool {
     }
 }
 
+/// The pause before a request, as asked for and as it was.
+#[derive(Clone, Copy)]
+struct Gap {
+    planned: Micros,
+    paused: Micros,
+}
+
 /// A probe under way.
 struct Lane {
     probe: Probe,
@@ -158,7 +167,7 @@ impl Lane {
         self.client.clone()
     }
 
-    async fn attempt(&self, due: Instant, due_at: Timestamp, gap: Option<Micros>) {
+    async fn attempt(&self, due: Instant, due_at: Timestamp, gap: Option<Gap>) {
         let request_id = Uuid::new_v4();
         let mut progress = Progress::new(due);
         let deadline = (due + self.probe.deadline.duration()).into();
@@ -196,7 +205,7 @@ impl Lane {
         &self,
         due: Instant,
         due_at: Timestamp,
-        gap: Option<Micros>,
+        gap: Option<Gap>,
         request_id: Uuid,
         progress: Progress,
         result: Result<(), Failure>,
@@ -209,7 +218,8 @@ impl Lane {
             probe: self.probe.name.clone(),
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed),
             request_id,
-            gap,
+            gap: gap.map(|gap| gap.planned),
+            paused: gap.map(|gap| gap.paused),
             due_at,
             finished_at: Timestamp::now(),
             outcome,
@@ -242,6 +252,7 @@ fn failed_record(probe: &str, failure: &Failure) -> Record {
         sequence: 0,
         request_id: Uuid::new_v4(),
         gap: None,
+        paused: None,
         due_at: now,
         finished_at: now,
         outcome: failure.outcome,

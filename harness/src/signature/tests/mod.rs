@@ -39,6 +39,7 @@ pub(super) fn request(number: u32, millis: i64, status: u16, took: u64) -> Recor
         sequence: number,
         request_id: Uuid::from_u128(u128::from(number)),
         gap: None,
+        paused: None,
         due_at: moment(millis),
         finished_at: moment(millis + i64::try_from(took).unwrap()),
         outcome: Outcome::Answered,

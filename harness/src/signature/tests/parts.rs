@@ -100,6 +100,9 @@ fn failures_are_counted_by_gap() {
     assert_eq!(unmet(&evaluate(&rows("{ from: 110ms, to: 130ms, failures: none }"), &observations)), ["client.home.by-gap.110ms..130ms"]);
     // The request that warmed the connection up had no gap and is in no row; a row without requests is never met.
     assert_eq!(unmet(&evaluate(&rows("{ from: 0, to: 10ms, failures: none }"), &observations)), ["client.home.by-gap.0s..10ms"]);
+    // One that was woken after the row's end is left out.
+    let late = Record { paused: Some(Micros(131_000)), ..gap(5, 120, 502) };
+    assert!(unmet(&evaluate(&rows("{ from: 110ms, to: 130ms, failures: none }"), &seen(vec![gap(3, 120, 200), late]))).is_empty());
 }
 
 #[test]
