@@ -28,6 +28,7 @@ fn record(number: u128, millis: i64, status: Option<u16>, took: u64, gap: Option
         sequence: u32::try_from(number).unwrap(),
         request_id: Uuid::from_u128(number),
         gap: gap.map(|gap| Micros(gap * 1000)),
+        paused: None,
         due_at: at(millis),
         finished_at: at(millis + i64::try_from(took).unwrap()),
         outcome: if status.is_some() { Outcome::Answered } else { Outcome::Reset },
