@@ -17,14 +17,7 @@ const AGENT: &str = "gatelab.dev/gateway-agent";
 
 /// One gateway.
 pub(crate) trait Adapter: Sync {
-    /// Lower case, as it is typed: `nginx`.
-    fn name(&self) -> &'static str;
-
-    /// As its makers write it.
-    fn product(&self) -> &'static str;
-
-    /// The well-known controller whose defaults and semantics hold for it.
-    fn follows(&self) -> &'static str;
+    fn facts(&self) -> &'static Facts;
 
     /// Whether it follows the Kubernetes API by itself. Then the agent writes no configuration for it, and the lab's own annotations mean
     /// nothing to it.
@@ -42,24 +35,11 @@ pub(crate) trait Adapter: Sync {
         Vec::new()
     }
 
-    /// Name of its binary on PATH.
-    fn program(&self) -> &'static str {
-        self.name()
-    }
-
-    fn banner(&self) -> Banner;
-
-    /// The package client of this machine that [`Adapter::fetch`] uses.
-    fn package_client(&self) -> &'static str;
-
     /// Puts it into the cache.
     fn fetch(&self, fetch: &Fetch) -> Result<GatewayBuild, FetchError>;
 
     /// Settings before anybody set anything, with their sources.
     fn defaults(&self) -> EffectiveSettings;
-
-    /// Places in its configuration that take raw snippets.
-    fn snippets(&self) -> &'static [SnippetPlace];
 
     /// What annotations of an Ingress say to its controller.
     fn ingress_annotations(&self, annotations: &Annotations, overrides: &mut Overrides) {
@@ -95,9 +75,6 @@ pub(crate) trait Adapter: Sync {
     /// The gateway for the agent; it runs from the first configuration on.
     fn start(&self, start: Start) -> Box<dyn Gateway>;
 
-    /// The kinds of lines that its log has, in its own words.
-    fn vocabulary(&self) -> &'static [LineKind];
-
     /// Reads its log, all lines together, because some are about requests that others name: for each line what it says, or `None`.
     fn read_log(&self, lines: &[LogLine<'_>]) -> Vec<Option<ReadLine>>;
 
@@ -112,6 +89,25 @@ pub(crate) trait Adapter: Sync {
     /// What its tests on loopback differ in.
     #[cfg(test)]
     fn bench(&self) -> BenchFacts;
+}
+
+/// What can be said of a gateway without doing anything.
+pub(crate) struct Facts {
+    /// Lower case, as it is typed: `nginx`.
+    pub name: &'static str,
+    /// As its makers write it.
+    pub product: &'static str,
+    /// The well-known controller whose defaults and semantics hold for it.
+    pub follows: &'static str,
+    /// Name of its binary on PATH.
+    pub program: &'static str,
+    pub banner: Banner,
+    /// The package client of this machine that [`Adapter::fetch`] uses.
+    pub package_client: &'static str,
+    /// Places in its configuration that take raw snippets.
+    pub snippets: &'static [SnippetPlace],
+    /// The kinds of lines that its log has, in its own words.
+    pub vocabulary: &'static [LineKind],
 }
 
 /// How a binary tells its version.

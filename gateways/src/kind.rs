@@ -33,12 +33,12 @@ impl GatewayKind {
 
     /// The name used on the command line, in scenario files, labels and image names.
     pub fn name(self) -> &'static str {
-        self.0.name()
+        self.0.facts().name
     }
 
     /// The name as its makers write it.
     pub fn product(self) -> &'static str {
-        self.0.product()
+        self.0.facts().product
     }
 
     /// `spec.controller` of the IngressClass.
@@ -48,12 +48,12 @@ impl GatewayKind {
 
     /// The well-known controller whose defaults and semantics hold.
     pub fn follows(self) -> &'static str {
-        self.0.follows()
+        self.0.facts().follows
     }
 
     /// The package client that fetches it: `apt` or `pip`.
     pub fn package_client(self) -> &'static str {
-        self.0.package_client()
+        self.0.facts().package_client
     }
 
     fn position(self) -> usize {

