@@ -32,6 +32,11 @@ pub(crate) async fn follow_services(store: Store, outside: Netns, node: Ipv4Addr
         let (Event::Applied(service) | Event::Deleted(service)) = &event;
         let key = (service.metadata.namespace.clone().unwrap_or_default(), service.metadata.name.clone().unwrap_or_default());
         let wanted = if matches!(event, Event::Applied(_)) { tcp_node_ports(service) } else { BTreeMap::new() };
+        if wanted.is_empty() && !relays.contains_key(&key) && !service.metadata.annotations.iter().flatten().any(|(k, _)| k == HOST_ADDRESS)
+        {
+            // Most Services have nothing to do with the host.
+            continue;
+        }
         let held = relays.entry(key.clone()).or_default();
         held.retain(|port, _| wanted.contains_key(port));
         for port in wanted.keys() {

@@ -69,7 +69,7 @@ impl Controller {
         let is = |slice: &EndpointSlice, label: &str, value: &str| {
             slice.metadata.labels.as_ref().and_then(|l| l.get(label)).is_some_and(|v| v == value)
         };
-        let all = self.slices.list(Some(&service.0));
+        let all = self.slices.list_labelled(&service.0, &service.1);
         all.into_iter().filter(|slice| is(slice, SERVICE_NAME, &service.1) && is(slice, MANAGED_BY, MANAGER)).collect()
     }
 

@@ -25,11 +25,32 @@ const HEADLESS: &str = "service.kubernetes.io/headless";
 const PER_SLICE: usize = 100;
 
 /// Which Services have had a pod in their endpoints, so that a pod that leaves is noticed too.
-type Members = Arc<Mutex<BTreeMap<Key, BTreeSet<Key>>>>;
+#[derive(Default)]
+struct Members {
+    services_of: BTreeMap<Key, BTreeSet<Key>>,
+    pods_of: BTreeMap<Key, BTreeSet<Key>>,
+}
+
+impl Members {
+    fn set(&mut self, service: &Key, pods: BTreeSet<Key>) {
+        let before = if pods.is_empty() { self.pods_of.remove(service) } else { self.pods_of.insert(service.clone(), pods.clone()) };
+        for gone in before.iter().flatten().filter(|pod| !pods.contains(*pod)) {
+            if let Some(services) = self.services_of.get_mut(gone) {
+                services.remove(service);
+                if services.is_empty() {
+                    self.services_of.remove(gone);
+                }
+            }
+        }
+        for pod in pods {
+            self.services_of.entry(pod).or_default().insert(service.clone());
+        }
+    }
+}
 
 /// Runs for ever.
 pub(super) async fn run(store: Store, pods: Objects<Pod>, services: Objects<Service>, slices: Objects<EndpointSlice>) {
-    let members: Members = Arc::default();
+    let members: Arc<Mutex<Members>> = Arc::default();
     let (known, candidates) = (members.clone(), services.clone());
     let triggers = vec![
         Trigger::itself(services.resource()),
@@ -41,7 +62,7 @@ pub(super) async fn run(store: Store, pods: Objects<Pod>, services: Objects<Serv
             let pod_key = key_of(pod);
             let labels = pod["metadata"]["labels"].as_object();
             let mut concerned: BTreeSet<Key> =
-                known.lock().unwrap_or_else(PoisonError::into_inner).get(&pod_key).cloned().unwrap_or_default();
+                known.lock().unwrap_or_else(PoisonError::into_inner).services_of.get(&pod_key).cloned().unwrap_or_default();
             for service in candidates.list(Some(&pod_key.0)) {
                 let Some(selector) = selector(&service) else { continue };
                 if selector.iter().all(|(k, v)| labels.and_then(|l| l.get(k)).and_then(|l| l.as_str()) == Some(v)) {
@@ -61,7 +82,7 @@ struct Controller {
     slices: Objects<EndpointSlice>,
     endpoints: Objects<Endpoints>,
     nodes: Objects<Node>,
-    members: Members,
+    members: Arc<Mutex<Members>>,
 }
 
 fn selector(service: &Service) -> Option<&BTreeMap<String, String>> {
@@ -74,9 +95,8 @@ fn selector(service: &Service) -> Option<&BTreeMap<String, String>> {
 
 impl Controller {
     fn reconcile(&self, service_key: &Key) -> Outcome {
-        let existing = self.slices_of(service_key);
         let Some(service) = self.services.get(&service_key.0, &service_key.1) else {
-            for slice in existing {
+            for slice in self.slices_of(service_key) {
                 self.remove(&slice);
             }
             if self.endpoints.get(&service_key.0, &service_key.1).is_some() {
@@ -91,7 +111,7 @@ impl Controller {
             self.pods.list(Some(&service_key.0)).into_iter().filter(|pod| matches_map(selector, pod.metadata.labels.as_ref())).collect();
         self.remember(service_key, pods.iter().map(|pod| key(&**pod)).collect());
         let wanted = groups(&service, &pods, &|node| self.zone(node));
-        self.write_slices(&service, existing, wanted);
+        self.write_slices(&service, self.slices_of(service_key), wanted);
         self.write_endpoints(&service, &pods);
         Outcome::Done
     }
@@ -99,7 +119,7 @@ impl Controller {
     fn slices_of(&self, service: &Key) -> Vec<Arc<EndpointSlice>> {
         let label = |slice: &EndpointSlice, name: &str| slice.metadata.labels.as_ref().and_then(|l| l.get(name)).cloned();
         self.slices
-            .list(Some(&service.0))
+            .list_labelled(&service.0, &service.1)
             .into_iter()
             .filter(|s| label(s, SERVICE_NAME).as_ref() == Some(&service.1) && label(s, MANAGED_BY).as_deref() == Some(MANAGER))
             .collect()
@@ -110,16 +130,7 @@ impl Controller {
     }
 
     fn remember(&self, service: &Key, pods: BTreeSet<Key>) {
-        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        members.retain(|pod, services| {
-            if !pods.contains(pod) {
-                services.remove(service);
-            }
-            !services.is_empty()
-        });
-        for pod in pods {
-            members.entry(pod).or_default().insert(service.clone());
-        }
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).set(service, pods);
     }
 
     fn remove(&self, slice: &EndpointSlice) {

@@ -1,7 +1,7 @@
 //! The network controller: kube-proxy and the policy agent in one. Whatever changes, the whole plan is computed anew
 //! from the current state and handed to the data plane when it differs from the last one.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use tokio::time::Instant;
 
 use super::ApplyPlan;
 use super::network_policy::isolations;
@@ -21,6 +22,11 @@ use crate::store::Store;
 
 /// `service.spec.sessionAffinityConfig.clientIP.timeoutSeconds` when unset.
 const AFFINITY_TIMEOUT: Duration = Duration::from_secs(10_800);
+/// Bound of the pause between two network plans.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// So many plans may follow each other at once. A single change is often several writes (a pod that becomes ready, its
+/// EndpointSlice), and none of them is to wait.
+const AT_ONCE: u32 = 4;
 /// Sets the latency of a node's link, such as `20ms`.
 pub(crate) const LINK_LATENCY: &str = "gatelab.dev/link-latency";
 /// Sets the probability that a packet over a node's link is lost: `0` to `1`, or with a percent sign.
@@ -47,8 +53,11 @@ pub(super) async fn run(store: Store, pods: Objects<Pod>, services: Objects<Serv
     let nodes: Objects<Node> = Objects::new(&store);
     let followed = [services.resource(), slices.resource(), pods.resource(), namespaces.resource(), policies.resource(), nodes.resource()];
     let mut changes: SelectAll<_> = followed.into_iter().map(|resource| follow(store.clone(), resource.clone())).collect();
+    let mut planner = Planner::default();
     let mut applied: Option<NetworkPlan> = None;
     let mut failed = false;
+    let mut earliest = Instant::now();
+    let mut in_a_row = 0;
     loop {
         // After a failure the same plan is tried again, as the kernel's state is not what it should be.
         let retry = async {
@@ -62,8 +71,15 @@ pub(super) async fn run(store: Store, pods: Objects<Pod>, services: Objects<Serv
             change = changes.next() => if change.is_none() { return },
             () = retry => {}
         }
+        // A plan looks at everything: while changes stream in, at most half of the time goes into plans. kube-proxy bounds
+        // them by its minimum sync period. After a quiet time there is no pause.
+        in_a_row = if Instant::now() < earliest { in_a_row + 1 } else { 0 };
+        if in_a_row >= AT_ONCE {
+            tokio::time::sleep_until(earliest).await;
+        }
         while let Some(Some(_)) = changes.next().now_or_never() {}
-        let plan = plan(&Cluster {
+        let began = Instant::now();
+        let plan = planner.plan(&Cluster {
             services: services.list(None),
             slices: slices.list(None),
             pods: pods.list(None),
@@ -72,6 +88,7 @@ pub(super) async fn run(store: Store, pods: Objects<Pod>, services: Objects<Serv
             nodes: nodes.list(None),
         });
         if applied.as_ref() == Some(&plan) && !failed {
+            earliest = Instant::now() + began.elapsed().min(LONGEST_PAUSE);
             continue;
         }
         match apply(plan.clone()).await {
@@ -84,57 +101,90 @@ pub(super) async fn run(store: Store, pods: Objects<Pod>, services: Objects<Serv
                 tracing::error!(error, "the network plan could not be applied; trying again");
             }
         }
+        earliest = Instant::now() + began.elapsed().min(LONGEST_PAUSE);
     }
 }
 
-/// What the data plane is to do for this state of the cluster.
-pub(super) fn plan(cluster: &Cluster) -> NetworkPlan {
-    NetworkPlan { services: service_ports(cluster), isolations: isolations(cluster), links: links(&cluster.nodes) }
+/// Makes network plans. Ports of Services that stayed as they were, and whose EndpointSlices did, are taken from the plan
+/// before.
+#[derive(Default)]
+pub(super) struct Planner {
+    /// By address of the Service, which is held and so has it for itself.
+    known: HashMap<usize, Planned>,
 }
 
-fn service_ports(cluster: &Cluster) -> Vec<ServicePort> {
-    let mut by_service: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
-    for slice in &cluster.slices {
-        let service = slice.metadata.labels.as_ref().and_then(|l| l.get("kubernetes.io/service-name"));
-        if let Some(service) = service
-            && slice.address_type == "IPv4"
-        {
-            by_service.entry((slice.metadata.namespace.as_deref().unwrap_or_default(), service)).or_default().push(slice);
-        }
+struct Planned {
+    service: Arc<Service>,
+    slices: Vec<Arc<EndpointSlice>>,
+    ports: Vec<Arc<ServicePort>>,
+}
+
+impl Planner {
+    /// What the data plane is to do for this state of the cluster.
+    pub(super) fn plan(&mut self, cluster: &Cluster) -> NetworkPlan {
+        NetworkPlan { services: self.service_ports(cluster), isolations: isolations(cluster), links: links(&cluster.nodes) }
     }
-    let mut ports = Vec::new();
-    for service in &cluster.services {
-        let Some(spec) = &service.spec else { continue };
-        let Some(cluster_ip) = spec.cluster_ip.as_deref().and_then(|ip| ip.parse::<Ipv4Addr>().ok()) else { continue };
-        if spec.type_.as_deref() == Some("ExternalName") {
-            continue;
+
+    fn service_ports(&mut self, cluster: &Cluster) -> Vec<Arc<ServicePort>> {
+        let mut by_service: HashMap<(&str, &str), Vec<Arc<EndpointSlice>>> = HashMap::new();
+        for slice in &cluster.slices {
+            let service = slice.metadata.labels.as_ref().and_then(|l| l.get("kubernetes.io/service-name"));
+            if let Some(service) = service
+                && slice.address_type == "IPv4"
+            {
+                by_service.entry((slice.metadata.namespace.as_deref().unwrap_or_default(), service)).or_default().push(slice.clone());
+            }
         }
-        let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
-        let name = service.metadata.name.as_deref().unwrap_or_default();
-        let slices = by_service.get(&(namespace, name)).map_or(&[][..], Vec::as_slice);
-        let client_affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
-            let configured = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref()).and_then(|c| c.timeout_seconds);
-            configured.and_then(|seconds| u64::try_from(seconds).ok()).map_or(AFFINITY_TIMEOUT, Duration::from_secs)
-        });
-        for port in spec.ports.iter().flatten() {
-            let (Some(protocol), Ok(number)) = (protocol(port.protocol.as_deref()), u16::try_from(port.port)) else { continue };
-            let port_name = port.name.as_deref().unwrap_or_default();
-            ports.push(ServicePort {
-                name: format!("{namespace}/{name}:{port_name}"),
-                cluster_ip,
-                protocol,
-                port: number,
-                node_port: port.node_port.and_then(|n| u16::try_from(n).ok()).filter(|n| *n != 0),
-                endpoints: endpoints(slices, port_name, protocol),
-                client_affinity,
+        let mut known = std::mem::take(&mut self.known);
+        let mut ports = Vec::new();
+        for service in &cluster.services {
+            let name = (service.metadata.namespace.as_deref().unwrap_or_default(), service.metadata.name.as_deref().unwrap_or_default());
+            let slices = by_service.remove(&name).unwrap_or_default();
+            let address = Arc::as_ptr(service).addr();
+            let same = |planned: &Planned| {
+                planned.slices.len() == slices.len() && planned.slices.iter().zip(&slices).all(|(one, other)| Arc::ptr_eq(one, other))
+            };
+            let planned = known.remove(&address).filter(same).unwrap_or_else(|| {
+                let ports = ports_of(service, &slices).into_iter().map(Arc::new).collect();
+                Planned { service: service.clone(), slices, ports }
             });
+            ports.extend(planned.ports.iter().cloned());
+            self.known.insert(Arc::as_ptr(&planned.service).addr(), planned);
         }
+        ports
     }
-    ports
+}
+
+fn ports_of(service: &Service, slices: &[Arc<EndpointSlice>]) -> Vec<ServicePort> {
+    let Some(spec) = &service.spec else { return Vec::new() };
+    let Some(cluster_ip) = spec.cluster_ip.as_deref().and_then(|ip| ip.parse::<Ipv4Addr>().ok()) else { return Vec::new() };
+    if spec.type_.as_deref() == Some("ExternalName") {
+        return Vec::new();
+    }
+    let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
+    let name = service.metadata.name.as_deref().unwrap_or_default();
+    let client_affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
+        let configured = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref()).and_then(|c| c.timeout_seconds);
+        configured.and_then(|seconds| u64::try_from(seconds).ok()).map_or(AFFINITY_TIMEOUT, Duration::from_secs)
+    });
+    let ports = spec.ports.iter().flatten().filter_map(|port| {
+        let (protocol, number) = (protocol(port.protocol.as_deref())?, u16::try_from(port.port).ok()?);
+        let port_name = port.name.as_deref().unwrap_or_default();
+        Some(ServicePort {
+            name: format!("{namespace}/{name}:{port_name}"),
+            cluster_ip,
+            protocol,
+            port: number,
+            node_port: port.node_port.and_then(|n| u16::try_from(n).ok()).filter(|n| *n != 0),
+            endpoints: endpoints(slices, port_name, protocol),
+            client_affinity,
+        })
+    });
+    ports.collect()
 }
 
 /// Ready endpoints of a port; when there is none, those that still serve although they are going away (KEP-1669).
-fn endpoints(slices: &[&EndpointSlice], port_name: &str, wanted: Protocol) -> Vec<(Ipv4Addr, u16)> {
+fn endpoints(slices: &[Arc<EndpointSlice>], port_name: &str, wanted: Protocol) -> Vec<(Ipv4Addr, u16)> {
     let (mut ready, mut serving_terminating) = (Vec::new(), Vec::new());
     for slice in slices {
         let port = slice
@@ -238,6 +288,10 @@ mod tests {
         Arc::new(serde_json::from_value(slice).expect("an EndpointSlice"))
     }
 
+    fn plan(cluster: &Cluster) -> NetworkPlan {
+        Planner::default().plan(cluster)
+    }
+
     fn cluster(services: Vec<Arc<Service>>, slices: Vec<Arc<EndpointSlice>>) -> Cluster {
         Cluster { services, slices, pods: vec![], namespaces: vec![], policies: vec![], nodes: vec![] }
     }
@@ -262,7 +316,7 @@ mod tests {
         ];
         let plan = plan(&cluster(vec![http(json!({}))], slices));
         assert_eq!(
-            plan.services,
+            plan.services.iter().map(|port| (**port).clone()).collect::<Vec<_>>(),
             [ServicePort {
                 name: "shop/shop:http".to_owned(),
                 cluster_ip: Ipv4Addr::new(10, 96, 1, 1),
@@ -288,6 +342,28 @@ mod tests {
     }
 
     #[test]
+    fn only_what_changed_is_planned_anew() {
+        let mut planner = Planner::default();
+        let other = Arc::new(
+            serde_json::from_value(json!({"metadata": {"name": "other", "namespace": "shop"},
+            "spec": {"clusterIP": "10.96.1.2", "ports": [{"port": 80}]}}))
+            .expect("a Service"),
+        );
+        let mut state = cluster(vec![http(json!({})), other], vec![slice(8080, &[("10.244.0.2", true, true, false)])]);
+        let before = planner.plan(&state).services;
+        let again = planner.plan(&state).services;
+        assert!(before.iter().zip(&again).all(|(one, other)| Arc::ptr_eq(one, other)));
+        state.slices = vec![slice(8080, &[("10.244.0.3", true, true, false)])];
+        let after = planner.plan(&state).services;
+        assert_eq!(after[0].endpoints, [(ip(3), 8080)]);
+        assert!(Arc::ptr_eq(&after[1], &before[1]));
+        state.services[0] = http(json!({"clusterIP": "10.96.1.9"}));
+        assert_eq!(planner.plan(&state).services[0].cluster_ip, Ipv4Addr::new(10, 96, 1, 9));
+        state.services.clear();
+        assert_eq!((planner.plan(&state).services, planner.known.len()), (vec![], 0), "nothing is kept of what is gone");
+    }
+
+    #[test]
     fn client_affinity_has_kubernetes_default_timeout() {
         let plan = plan(&cluster(vec![http(json!({"sessionAffinity": "ClientIP"}))], vec![]));
         assert_eq!(plan.services[0].client_affinity, Some(Duration::from_secs(10_800)));
@@ -304,5 +380,60 @@ mod tests {
         assert_eq!(of(json!({LINK_LOSS: "1"})), Some((Duration::ZERO, 1.0)));
         assert_eq!(of(json!({LINK_LATENCY: "soon"})), None);
         assert_eq!(of(json!({})), None);
+    }
+
+    /// Takes as long for each plan as the kernel would; returns when plans were applied, and how many Services they had.
+    fn controller(store: &Store) -> Arc<std::sync::Mutex<Vec<(Instant, usize)>>> {
+        let applied: Arc<std::sync::Mutex<Vec<(Instant, usize)>>> = Arc::default();
+        let seen = applied.clone();
+        let apply: ApplyPlan = Arc::new(move |plan| {
+            let seen = seen.clone();
+            async move {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                seen.lock().expect("not poisoned").push((Instant::now(), plan.services.len()));
+                Ok(())
+            }
+            .boxed()
+        });
+        tokio::spawn(run(store.clone(), Objects::new(store), Objects::new(store), Objects::new(store), apply));
+        applied
+    }
+
+    fn add_service(store: &Store, number: u32) {
+        let service = json!({"metadata": {"name": format!("s{number}")}, "spec": {"ports": [{"port": 80}]}});
+        let services: Objects<Service> = Objects::new(store);
+        services.create("shop", &serde_json::from_value(service).expect("a Service")).expect("created");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_of_changes_takes_half_of_the_time_and_ends_with_all_of_them() {
+        let store = Store::default();
+        let applied = controller(&store);
+        for number in 0..400 {
+            add_service(&store, number);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let applied = applied.lock().expect("not poisoned");
+        // 40 would fit into the four seconds.
+        assert!((15..=26).contains(&applied.len()), "{} plans", applied.len());
+        assert_eq!(applied.last().map(|(_, services)| *services), Some(400));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_few_writes_of_one_change_are_planned_without_a_pause() {
+        let store = Store::default();
+        let applied = controller(&store);
+        for round in 0..3 {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let began = Instant::now();
+            for write in 0..3 {
+                add_service(&store, round * 3 + write);
+                tokio::time::sleep(Duration::from_millis(101)).await;
+            }
+            let last = applied.lock().expect("not poisoned").last().copied();
+            assert_eq!(last.map(|(_, services)| services), Some(round as usize * 3 + 3));
+            assert!(last.is_some_and(|(at, _)| at - began < Duration::from_millis(310)), "each at once, no pause between them");
+        }
     }
 }

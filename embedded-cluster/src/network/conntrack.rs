@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use super::error::NetworkError;
 use super::model::{Protocol, ServicePort};
@@ -31,7 +32,7 @@ type Endpoint = (Ipv4Addr, u16);
 /// Where UDP packets to each Service port go now; nowhere, where the set is empty.
 pub(super) type UdpDestinations = BTreeMap<Endpoint, BTreeSet<Endpoint>>;
 
-pub(super) fn udp_destinations(services: &[ServicePort], node: Ipv4Addr) -> UdpDestinations {
+pub(super) fn udp_destinations(services: &[Arc<ServicePort>], node: Ipv4Addr) -> UdpDestinations {
     let mut destinations = UdpDestinations::new();
     for service in services.iter().filter(|service| service.protocol == Protocol::Udp) {
         let node_port = service.node_port.map(|port| (node, port));

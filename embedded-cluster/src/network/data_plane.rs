@@ -11,6 +11,7 @@ use super::model::NetworkPlan;
 use super::namespace_setup::{self, Role};
 use super::netns::Netns;
 use super::node::{Fabric, Node, PodLink, Removal};
+use super::services::RenderedServices;
 use super::wire::{Quality, Wire};
 
 /// The addresses a cluster is laid out with.
@@ -56,6 +57,7 @@ struct State {
     fabric: Fabric,
     nodes: BTreeMap<String, Node>,
     plan: NetworkPlan,
+    services: RenderedServices,
     wire: Option<Wire>,
     pods: BTreeMap<String, (String, PodLink)>,
 }
@@ -72,8 +74,14 @@ impl DataPlane {
         off_executor("make the fabric", move || {
             let fabric = Fabric::create(config.fabric_address)?;
             let netns = fabric.netns.clone();
-            let state =
-                Mutex::new(State { fabric, nodes: BTreeMap::new(), plan: NetworkPlan::default(), wire: None, pods: BTreeMap::new() });
+            let state = Mutex::new(State {
+                fabric,
+                nodes: BTreeMap::new(),
+                plan: NetworkPlan::default(),
+                services: RenderedServices::default(),
+                wire: None,
+                pods: BTreeMap::new(),
+            });
             Ok(Self { inner: Arc::new(Inner { config, state, handles: RwLock::default(), fabric: netns }) })
         })
         .await
@@ -150,7 +158,9 @@ impl Inner {
         }
         let mut node = Node::join(&mut state.fabric, name, address, pods)?;
         let quality = quality_of(&state.plan, name)?;
-        let prepared = node.apply(&self.config, &state.plan).and_then(|()| node.set_quality(quality, &mut state.fabric, &mut state.wire));
+        let prepared = node
+            .apply(&self.config, &state.plan, &state.services)
+            .and_then(|()| node.set_quality(quality, &mut state.fabric, &mut state.wire));
         if let Err(error) = prepared {
             node.leave(&mut state.fabric, &mut state.wire)?;
             return Err(error);
@@ -202,12 +212,13 @@ impl Inner {
         for link in &plan.links {
             quality_of(&plan, &link.node)?;
         }
+        state.services.update(&plan.services);
         state.plan = plan;
         // One node's failure is no reason to leave the others behind.
         let mut outcome = Ok(());
         for (name, node) in &mut state.nodes {
             let applied = node
-                .apply(&self.config, &state.plan)
+                .apply(&self.config, &state.plan, &state.services)
                 .and_then(|()| node.set_quality(quality_of(&state.plan, name)?, &mut state.fabric, &mut state.wire));
             outcome = outcome.and(applied);
         }

@@ -1,6 +1,7 @@
 //! What the data plane is to do, as plain values: controllers compute a [`NetworkPlan`], the data plane carries it out.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
@@ -74,7 +75,8 @@ pub struct Link {
 /// The whole desired state; applied as one atomic change of the kernel's rules per node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NetworkPlan {
-    pub services: Vec<ServicePort>,
+    /// Shared, so that those that stay the same are known as such without a look into them.
+    pub services: Vec<Arc<ServicePort>>,
     pub isolations: Vec<PodIsolation>,
     pub links: Vec<Link>,
 }

@@ -19,7 +19,7 @@ use super::netlink::NetlinkSocket;
 use super::netns::Netns;
 use super::nftables::{self, Ruleset};
 use super::policies;
-use super::services::{self, ServiceSurroundings};
+use super::services::{self, RenderedServices, ServiceSurroundings};
 use super::wire::{LinkId, Quality, Wire};
 
 /// The pod's side of its link has no other host on it; its gateway is an address that exists nowhere else, as with Calico.
@@ -185,10 +185,10 @@ impl Node {
     }
 
     /// Makes the node's packet filter carry out Services and policies, as one transaction.
-    pub(super) fn apply(&mut self, config: &DataPlaneConfig, plan: &NetworkPlan) -> Result<(), NetworkError> {
+    pub(super) fn apply(&mut self, config: &DataPlaneConfig, plan: &NetworkPlan, services: &RenderedServices) -> Result<(), NetworkError> {
         let mut wanted = Ruleset::default();
         let surroundings = ServiceSurroundings { node_address: self.address, service_network: config.service_network };
-        services::add_services(&mut wanted, surroundings, &plan.services);
+        services::add_services(&mut wanted, surroundings, services);
         policies::add_policies(&mut wanted, self.pods, &plan.isolations);
         let changes = nftables::update(TABLE, self.rules.as_ref(), &wanted);
         if let Err(error) = changes.commit(&mut self.filter) {

@@ -12,7 +12,7 @@ use ipnet::Ipv4Net;
 
 use super::model::{Allow, Isolation, PodIsolation};
 use super::nftables::{
-    BaseChain, ChainKind, Expression, Hook, NamedSet, Register, Rule, Ruleset, Set, SetContent, Verdict, destination, destination_in,
+    BaseChain, ChainKind, Expression, Hook, Register, Rule, Ruleset, Set, SetContent, Verdict, destination, destination_in,
     destination_port, not_destination_in, not_source_in, protocol, replies, source, source_in,
 };
 
@@ -41,7 +41,7 @@ pub(super) fn add_policies(rules: &mut Ruleset, local: Ipv4Net, isolations: &[Po
                 Isolation::Open => {}
                 Isolation::Only(allowed) => {
                     let chain = add_isolation(rules, direction, isolation.pod, allowed);
-                    jumps.insert(isolation.pod.octets().to_vec(), Verdict::Jump(chain));
+                    jumps.insert(isolation.pod.octets().to_vec(), Verdict::Jump(chain.into()));
                 }
                 Isolation::Severed => {
                     let pod = Ipv4Net::from(isolation.pod);
@@ -52,7 +52,7 @@ pub(super) fn add_policies(rules: &mut Ruleset, local: Ipv4Net, isolations: &[Po
         }
     }
     for (name, jumps) in [(ISOLATED_SOURCES, egress), (ISOLATED_DESTINATIONS, ingress)] {
-        rules.sets.insert(name.to_owned(), NamedSet { key_length: 4, content: SetContent::Verdicts(jumps) });
+        rules.add_set(name, 4, SetContent::Verdicts(jumps));
     }
     let decide = |map: &str| vec![Expression::Decide { key: ADDRESS, map: map.to_owned() }];
     list.extend([

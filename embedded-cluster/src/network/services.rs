@@ -9,15 +9,16 @@
 //! Translation is decided once, on a connection's first packet; the kernel's connection tracking repeats it for all
 //! others. So established connections stay with their endpoint when endpoints change, as in any cluster.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 
 use super::model::{Protocol, ServicePort};
 use super::nftables::{
-    BaseChain, ChainKind, Comparison, Expression, Hook, NamedSet, Register, Rule, Ruleset, Set, SetContent, Verdict,
-    connection_was_redirected, destination, destination_in, new_connection, original_destination, service_key, source,
+    BaseChain, ChainKind, Comparison, Expression, Hook, Register, Rule, Ruleset, Set, SetContent, Verdict, connection_was_redirected,
+    destination, destination_in, new_connection, original_destination, service_key, source,
 };
 
 /// `dstnat` and `srcnat` of the nft tool.
@@ -43,24 +44,54 @@ pub(super) struct ServiceSurroundings {
     pub(super) service_network: Ipv4Net,
 }
 
-pub(super) fn add_services(rules: &mut Ruleset, surroundings: ServiceSurroundings, services: &[ServicePort]) {
+/// A Service port and its rules, which are the same on every node.
+pub(super) struct RenderedService {
+    port: Arc<ServicePort>,
+    chain: Arc<str>,
+    rules: Ruleset,
+}
+
+/// All Service ports with their rules. Those of ports that stay the same are kept: of a thousand Services mostly one changes.
+#[derive(Default)]
+pub(super) struct RenderedServices {
+    list: Vec<Arc<RenderedService>>,
+}
+
+impl RenderedServices {
+    pub(super) fn update(&mut self, ports: &[Arc<ServicePort>]) {
+        // Each is held here, so no other can have its address.
+        let known: HashMap<usize, Arc<RenderedService>> =
+            self.list.drain(..).map(|rendered| (Arc::as_ptr(&rendered.port).addr(), rendered)).collect();
+        let render = |port: &Arc<ServicePort>| known.get(&Arc::as_ptr(port).addr()).cloned().unwrap_or_else(|| Arc::new(render(port)));
+        self.list = ports.iter().map(render).collect();
+    }
+}
+
+fn render(port: &Arc<ServicePort>) -> RenderedService {
+    let mut rules = Ruleset::default();
+    let chain = if port.endpoints.is_empty() { String::new() } else { add_service_chain(&mut rules, port) };
+    RenderedService { port: port.clone(), chain: chain.into(), rules }
+}
+
+pub(super) fn add_services(rules: &mut Ruleset, surroundings: ServiceSurroundings, services: &RenderedServices) {
     let mut chains_by_key = BTreeMap::new();
     let mut rejected = BTreeSet::new();
     let mut hairpins = BTreeSet::new();
-    for service in services {
+    for RenderedService { port: service, chain, rules: own } in services.list.iter().map(|service| &**service) {
         let keys = [Some((service.cluster_ip, service.port)), service.node_port.map(|port| (surroundings.node_address, port))];
         let keys = keys.into_iter().flatten().map(|(address, port)| key(address, service.protocol, port));
         if service.endpoints.is_empty() {
             rejected.extend(keys);
             continue;
         }
-        let chain = add_service_chain(rules, service);
+        rules.chains.extend(own.chains.iter().map(|(name, chain)| (name.clone(), chain.clone())));
+        rules.sets.extend(own.sets.iter().map(|(name, set)| (name.clone(), set.clone())));
         chains_by_key.extend(keys.map(|key| (key, Verdict::Goto(chain.clone()))));
         hairpins.extend(service.endpoints.iter().map(|(address, _)| [address.octets(), address.octets()].concat()));
     }
-    rules.sets.insert(SERVICES.to_owned(), NamedSet { key_length: 12, content: SetContent::Verdicts(chains_by_key) });
-    rules.sets.insert(REJECTED.to_owned(), NamedSet { key_length: 12, content: SetContent::Keys(rejected) });
-    rules.sets.insert(HAIRPINS.to_owned(), NamedSet { key_length: 8, content: SetContent::Keys(hairpins) });
+    rules.add_set(SERVICES, 12, SetContent::Verdicts(chains_by_key));
+    rules.add_set(REJECTED, 12, SetContent::Keys(rejected));
+    rules.add_set(HAIRPINS, 8, SetContent::Keys(hairpins));
     add_translation(rules, surroundings);
     add_rejection(rules, surroundings);
 }
@@ -132,11 +163,11 @@ fn add_service_chain(rules: &mut Ruleset, service: &ServicePort) -> String {
         for (address, port) in &service.endpoints {
             // Named by its time-out too: a set's time-out cannot be changed.
             let seen = format!("clients-{chain}-{address}-{port}-{}", timeout.as_millis());
-            rules.sets.insert(seen.clone(), NamedSet { key_length: 4, content: SetContent::Remembered(timeout) });
+            rules.add_set(seen.as_str(), 4, SetContent::Remembered(timeout));
             let remember = Expression::Remember { key: CLIENT, set: seen.clone(), timeout };
             let endpoint_chain = format!("{chain}-{address}-{port}");
             rules.add_chain(
-                &endpoint_chain,
+                endpoint_chain.as_str(),
                 vec![Rule::new(
                     format!("{}: remember the client", service.name),
                     [vec![source(CLIENT), remember], to_endpoint(*address, *port)],
@@ -147,7 +178,7 @@ fn add_service_chain(rules: &mut Ruleset, service: &ServicePort) -> String {
                 [vec![
                     source(CLIENT),
                     Expression::Contained { key: CLIENT, set: Set::Named(seen) },
-                    Expression::Verdict(Verdict::Goto(endpoint_chain)),
+                    Expression::Verdict(Verdict::Goto(endpoint_chain.into())),
                 ]],
             ));
         }
@@ -157,14 +188,14 @@ fn add_service_chain(rules: &mut Ruleset, service: &ServicePort) -> String {
             let chosen = vec![
                 Expression::Random { modulus: remaining, into: ENDPOINT_NUMBER },
                 Expression::Compare { register: ENDPOINT_NUMBER, comparison: Comparison::Equal, value: vec![0; 4] },
-                Expression::Verdict(Verdict::Goto(format!("{chain}-{address}-{port}"))),
+                Expression::Verdict(Verdict::Goto(format!("{chain}-{address}-{port}").into())),
             ];
             chain_rules.push(Rule::new(format!("{}: new clients to {address}:{port}", service.name), [chosen]));
         }
     } else {
         chain_rules.push(Rule::new(service.name.clone(), [to_random_endpoint(service)]));
     }
-    rules.add_chain(chain.clone(), chain_rules);
+    rules.add_chain(chain.as_str(), chain_rules);
     chain
 }
 
@@ -218,7 +249,9 @@ mod tests {
     fn rules(services: &[ServicePort]) -> Ruleset {
         let mut rules = Ruleset::default();
         let surroundings = ServiceSurroundings { node_address: NODE, service_network: "10.96.0.0/16".parse().unwrap() };
-        add_services(&mut rules, surroundings, services);
+        let mut rendered = RenderedServices::default();
+        rendered.update(&services.iter().cloned().map(Arc::new).collect::<Vec<_>>());
+        add_services(&mut rules, surroundings, &rendered);
         rules
     }
 
@@ -252,6 +285,22 @@ mod tests {
         let rejected = rules(&[service(&[])]);
         assert!(keys(&rejected, SERVICES).is_empty());
         assert_eq!(keys(&rejected, REJECTED), BOTH_KEYS);
+    }
+
+    #[test]
+    fn rules_of_a_service_that_stays_the_same_are_kept() {
+        let port =
+            |last| Arc::new(ServicePort { cluster_ip: Ipv4Addr::new(10, 96, 0, last), ..service(&[(Ipv4Addr::new(10, 244, 0, 5), 80)]) });
+        let (one, two) = (port(1), port(2));
+        let mut rendered = RenderedServices::default();
+        rendered.update(&[one.clone(), two.clone()]);
+        let before = rendered.list.clone();
+        rendered.update(&[two, port(3)]);
+        assert!(Arc::ptr_eq(&rendered.list[0], &before[1]));
+        assert_eq!(
+            rendered.list.iter().map(|one| &*one.chain).collect::<Vec<_>>(),
+            ["service-10.96.0.2-tcp-80", "service-10.96.0.3-tcp-80"]
+        );
     }
 
     #[test]

@@ -24,7 +24,9 @@ fn service_range() -> Ipv4Net {
 /// `Invalid` when an address or port asked for is taken or out of range.
 pub(super) fn allocate(services: &Table, service: &mut Value) -> Result<(), Fault> {
     let kind = service["spec"]["type"].as_str().unwrap_or("ClusterIP").to_owned();
-    let others = || services.values().filter(|other| !is_same(other, service));
+    let field = |field: &str| service["metadata"][field].as_str().unwrap_or_default().to_owned();
+    let own = (field("namespace"), field("name"));
+    let others = || services.iter().filter(|(key, _)| **key != own).map(|(_, other)| other);
     if kind == "ExternalName" {
         if let Some(spec) = service["spec"].as_object_mut() {
             for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
@@ -34,6 +36,8 @@ pub(super) fn allocate(services: &Table, service: &mut Value) -> Result<(), Faul
         return Ok(());
     }
     let asked = service["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
+    // What it has already needs no look at all others: most changes of Services are not about addresses.
+    let holds = services.get(&own).is_some_and(|now| now["spec"]["clusterIP"] == asked.as_str());
     let address = match asked.as_str() {
         "None" => "None".to_owned(),
         "" => {
@@ -46,7 +50,7 @@ pub(super) fn allocate(services: &Table, service: &mut Value) -> Result<(), Faul
                 let detail = "failed to allocate IP: the provided IP is not in the valid range. The range of valid IPs is 10.96.0.0/16";
                 return Err(invalid(service, "spec.clusterIPs", &format!("[\"{given}\"]"), detail));
             }
-            if others().any(|o| o["spec"]["clusterIP"] == given) {
+            if !holds && others().any(|o| o["spec"]["clusterIP"] == given) {
                 let detail = format!("failed to allocate IP {given}: provided IP is already allocated");
                 return Err(invalid(service, "spec.clusterIPs", &format!("[\"{given}\"]"), &detail));
             }
@@ -55,7 +59,8 @@ pub(super) fn allocate(services: &Table, service: &mut Value) -> Result<(), Faul
     };
     let wants_node_ports =
         kind == "NodePort" || kind == "LoadBalancer" && service["spec"]["allocateLoadBalancerNodePorts"].as_bool().unwrap_or(true);
-    let mut taken: BTreeSet<(u64, String)> = others().flat_map(|o| node_ports(o)).collect();
+    let mut taken: BTreeSet<(u64, String)> =
+        if wants_node_ports || kind == "LoadBalancer" { others().flat_map(|o| node_ports(o)).collect() } else { BTreeSet::new() };
     let count = service["spec"]["ports"].as_array().map_or(0, Vec::len);
     for index in 0..count {
         let port = &service["spec"]["ports"][index];
@@ -119,10 +124,6 @@ pub(crate) fn keep_allocated(resource: &super::Resource, old: &Value, next: &mut
             port["nodePort"] = node_port.clone();
         }
     }
-}
-
-fn is_same(a: &Value, b: &Value) -> bool {
-    ["name", "namespace"].iter().all(|field| a["metadata"][field] == b["metadata"][field])
 }
 
 fn node_ports(service: &Value) -> impl Iterator<Item = (u64, String)> + '_ {

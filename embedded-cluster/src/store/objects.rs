@@ -181,6 +181,12 @@ impl Store {
         List { items, resource_version }
     }
 
+    /// Objects of one namespace whose indexed label has this value, which takes no look at the others. Indexed is the
+    /// label `kubernetes.io/service-name` of EndpointSlices; of other resources all objects of the namespace are given.
+    pub(crate) fn list_labelled(&self, resource: &Resource, namespace: &str, value: &str) -> Vec<Arc<Value>> {
+        self.lock().shard(resource).labelled(namespace, value)
+    }
+
     /// As [`Store::list`], as it was at an earlier version: from the present, all later changes undone.
     ///
     /// # Errors
@@ -341,7 +347,7 @@ impl Store {
         let shard = state.shard(resource);
         let (backlog, after) = match start {
             WatchStart::FromNothing => {
-                let backlog: Vec<WatchEvent> = shard.table.values().cloned().map(WatchEvent::Added).collect();
+                let backlog: Vec<WatchEvent> = shard.table().values().cloned().map(WatchEvent::Added).collect();
                 (backlog, state.version)
             }
             WatchStart::After(version) => {
@@ -423,7 +429,7 @@ impl Store {
         object["metadata"]["resourceVersion"] = version.to_string().into();
         let object = Arc::new(object);
         let shard = state.shard(resource);
-        shard.table.insert(key, object.clone());
+        shard.insert(key, object.clone());
         let event = if before.is_some() { WatchEvent::Modified(object.clone()) } else { WatchEvent::Added(object.clone()) };
         shard.tell(version, event, before);
         object
@@ -435,7 +441,7 @@ impl Store {
         last["metadata"]["resourceVersion"] = version.to_string().into();
         let last = Arc::new(last);
         let shard = state.shard(resource);
-        let before = shard.table.remove(key);
+        let before = shard.remove(key);
         shard.tell(version, WatchEvent::Deleted(last.clone()), before);
         last
     }
@@ -443,17 +449,17 @@ impl Store {
 
 impl State {
     fn shard(&mut self, resource: &Resource) -> &mut Shard {
-        self.shards.entry(resource_key(resource)).or_default()
+        self.shards.entry(resource_key(resource)).or_insert_with_key(Shard::of)
     }
 
-    fn table(&mut self, resource: &Resource) -> &mut super::shard::Table {
-        &mut self.shard(resource).table
+    fn table(&mut self, resource: &Resource) -> &super::shard::Table {
+        self.shard(resource).table()
     }
 
     fn namespace_is_terminating(&self, namespace: &str) -> bool {
         self.shards
             .get(&(String::new(), "namespaces".to_owned()))
-            .and_then(|shard| shard.table.get(&(String::new(), namespace.to_owned())))
+            .and_then(|shard| shard.table().get(&(String::new(), namespace.to_owned())))
             .is_some_and(|object| is_deleted(object))
     }
 }

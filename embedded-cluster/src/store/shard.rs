@@ -3,7 +3,7 @@
 //! Watchers share one bounded history instead of a queue each: a watcher is only a cursor, so a slow one costs nothing
 //! and simply finds its place gone (410 Gone), as with etcd's compaction.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, OnceLock};
 
@@ -37,21 +37,84 @@ impl Change {
 pub(super) type Table = BTreeMap<(String, String), Arc<Value>>;
 pub(super) type ResourceKey = (String, String);
 
+/// Resources whose objects are looked up by a label, as informers' indexers do it: what controllers ask for each of a
+/// thousand Services must not look at a thousand objects each time.
+const INDEXED: [(&str, &str, &str); 1] = [("discovery.k8s.io", "endpointslices", "kubernetes.io/service-name")];
+
 pub(super) struct Shard {
-    pub table: Table,
+    table: Table,
+    index: Option<LabelIndex>,
     history: VecDeque<Arc<Change>>,
     /// Version of the newest change that was dropped from the history.
     forgotten: u64,
     signal: watch::Sender<u64>,
 }
 
-impl Default for Shard {
-    fn default() -> Self {
-        Self { table: Table::new(), history: VecDeque::new(), forgotten: 0, signal: watch::Sender::new(0) }
+/// Names by namespace and value of the label.
+struct LabelIndex {
+    label: &'static str,
+    names: BTreeMap<(String, String), BTreeSet<String>>,
+}
+
+impl LabelIndex {
+    fn value<'a>(&self, object: &'a Value) -> Option<&'a str> {
+        object["metadata"]["labels"][self.label].as_str()
+    }
+
+    fn add(&mut self, (namespace, name): &(String, String), object: &Value) {
+        if let Some(value) = self.value(object) {
+            self.names.entry((namespace.clone(), value.to_owned())).or_default().insert(name.clone());
+        }
+    }
+
+    fn remove(&mut self, (namespace, name): &(String, String), object: &Value) {
+        let Some(value) = self.value(object) else { return };
+        let place = (namespace.clone(), value.to_owned());
+        if let Some(names) = self.names.get_mut(&place) {
+            names.remove(name);
+            if names.is_empty() {
+                self.names.remove(&place);
+            }
+        }
     }
 }
 
 impl Shard {
+    pub fn of((group, plural): &ResourceKey) -> Self {
+        let indexed = INDEXED.iter().find(|(g, p, _)| g == group && p == plural);
+        let index = indexed.map(|(_, _, label)| LabelIndex { label, names: BTreeMap::new() });
+        Self { table: Table::new(), index, history: VecDeque::new(), forgotten: 0, signal: watch::Sender::new(0) }
+    }
+
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    pub fn insert(&mut self, key: (String, String), object: Arc<Value>) {
+        if let Some(index) = &mut self.index {
+            if let Some(before) = self.table.get(&key) {
+                index.remove(&key, before);
+            }
+            index.add(&key, &object);
+        }
+        self.table.insert(key, object);
+    }
+
+    pub fn remove(&mut self, key: &(String, String)) -> Option<Arc<Value>> {
+        let before = self.table.remove(key)?;
+        if let Some(index) = &mut self.index {
+            index.remove(key, &before);
+        }
+        Some(before)
+    }
+
+    /// Objects of a namespace whose indexed label has this value. All of the namespace's where no label is indexed.
+    pub fn labelled(&self, namespace: &str, value: &str) -> Vec<Arc<Value>> {
+        let Some(index) = &self.index else { return self.objects(Some(namespace)) };
+        let names = index.names.get(&(namespace.to_owned(), value.to_owned()));
+        names.into_iter().flatten().filter_map(|name| self.table.get(&(namespace.to_owned(), name.clone())).cloned()).collect()
+    }
+
     pub fn tell(&mut self, version: u64, event: WatchEvent, before: Option<Arc<Value>>) {
         self.history.push_back(Arc::new(Change { version, event, before, wire: OnceLock::new() }));
         if self.history.len() > HISTORY

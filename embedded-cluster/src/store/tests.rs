@@ -244,3 +244,29 @@ fn lists_are_of_one_namespace_or_all_in_order() {
     assert_eq!(names(Some("a")), ["y", "z"]);
     assert_eq!(names(None), ["y", "z", "w", "x"]);
 }
+
+#[test]
+fn slices_are_found_by_their_service() {
+    let store = Store::default();
+    let slices = Resource::of::<k8s_openapi::api::discovery::v1::EndpointSlice>();
+    let slice = |name: &str, service: &str| {
+        let metadata = json!({"name": name, "labels": {"kubernetes.io/service-name": service}});
+        json!({"metadata": metadata, "addressType": "IPv4", "endpoints": []})
+    };
+    for (namespace, name, service) in [("a", "1", "web"), ("a", "2", "web"), ("a", "3", "db"), ("b", "1", "web")] {
+        store.create(&slices, Some(namespace), slice(name, service)).unwrap();
+    }
+    store.create(&slices, Some("a"), json!({"metadata": {"name": "bare"}, "addressType": "IPv4", "endpoints": []})).unwrap();
+    let of = |namespace: &str, service: &str| -> Vec<String> {
+        store.list_labelled(&slices, namespace, service).iter().map(|o| name(o).to_owned()).collect()
+    };
+    assert_eq!((of("a", "web"), of("a", "db"), of("b", "web")), (vec!["1".into(), "2".into()], vec!["3".into()], vec!["1".into()]));
+    store
+        .modify(&slices, Some("a"), "1", |slice| {
+            slice["metadata"]["labels"]["kubernetes.io/service-name"] = "db".into();
+            Ok(())
+        })
+        .unwrap();
+    store.delete(&slices, Some("a"), "2", &DeleteOptions::default()).unwrap();
+    assert_eq!((of("a", "web"), of("a", "db")), (vec![], vec!["1".to_owned(), "3".to_owned()]));
+}

@@ -98,7 +98,7 @@ async fn change() -> Outcome {
         endpoints: vec![(server.ip, 8080)],
         client_affinity: None,
     };
-    let plan = |latency| NetworkPlan { services: vec![service.clone()], ..link(latency, 0.0) };
+    let plan = |latency| NetworkPlan { services: vec![service.clone().into()], ..link(latency, 0.0) };
     plane.apply(&plan(Duration::ZERO)).await?;
     let mut direct = Conversation::open(&client.netns, (server.ip, 8080).into()).await?;
     let mut by_service = Conversation::open(&client.netns, ("10.96.7.7".parse::<std::net::Ipv4Addr>()?, 80).into()).await?;

@@ -167,7 +167,7 @@ async fn behind_service() -> Outcome {
     };
     let port = PortRange { protocol: Protocol::Tcp, first: 8080, last: 8080 };
     let plan = isolate(server.ip, only_from(Some(vec![host(friend.ip)]), Some(vec![port])), Isolation::Open);
-    plane.apply(&NetworkPlan { services: vec![service], ..plan }).await?;
+    plane.apply(&NetworkPlan { services: vec![service.into()], ..plan }).await?;
     passes(&friend, (cluster_ip, 80)).await?;
     dropped(&stranger, (cluster_ip, 80)).await
 }
@@ -185,7 +185,7 @@ async fn itself() -> Outcome {
         endpoints: vec![(server.ip, 8080)],
         client_affinity: None,
     };
-    plane.apply(&NetworkPlan { services: vec![service], ..plan }).await?;
+    plane.apply(&NetworkPlan { services: vec![service.into()], ..plan }).await?;
     passes(&server, (Ipv4Addr::new(10, 96, 7, 7), 80)).await
 }
 

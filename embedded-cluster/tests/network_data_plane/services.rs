@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use embedded_cluster::network::{DataPlane, NetworkPlan, PodNetwork, Protocol, ServicePort};
@@ -46,7 +47,7 @@ fn service(endpoints: &[(Ipv4Addr, u16)]) -> ServicePort {
 }
 
 fn services(services: Vec<ServicePort>) -> NetworkPlan {
-    NetworkPlan { services, ..NetworkPlan::default() }
+    NetworkPlan { services: services.into_iter().map(Arc::new).collect(), ..NetworkPlan::default() }
 }
 
 fn service_address() -> SocketAddr {

@@ -311,7 +311,7 @@ mod tests {
     fn many_elements_are_split_below_the_length_of_an_attribute() {
         let mut batch = Batch::new("table");
         let keys: Vec<[u8; 12]> = (0..1000u32).map(|number| [number.to_be_bytes(), [0; 4], [0; 4]].concat().try_into().unwrap()).collect();
-        let verdict = Verdict::Goto("service-10.96.100.100-tcp-65535-10.244.100.100-65535".to_owned());
+        let verdict = Verdict::Goto("service-10.96.100.100-tcp-65535-10.244.100.100-65535".into());
         batch.add_elements("services", keys.iter().map(|key| (key.as_slice(), Some(&verdict))));
         assert_eq!(batch.purposes().len(), 1000_usize.div_ceil(ELEMENTS_PER_MESSAGE));
         assert!(batch.groups.iter().flatten().all(|message| message.len() < usize::from(u16::MAX)));

@@ -1,6 +1,7 @@
 //! Expressions: the instructions of the kernel's packet filter. They load fields into registers, compare, look up, and
 //! decide.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::network::netlink::Attributes;
@@ -42,9 +43,9 @@ pub(in crate::network) enum Verdict {
     Drop,
     Return,
     /// Continues here when the other chain comes to no verdict.
-    Jump(String),
+    Jump(Arc<str>),
     /// Continues where this chain was jumped to from.
-    Goto(String),
+    Goto(Arc<str>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

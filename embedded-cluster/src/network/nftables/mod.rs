@@ -14,4 +14,4 @@ pub(super) use matching::{
     connection_was_redirected, destination, destination_in, destination_port, ether_type, interface, new_connection, not_destination_in,
     not_marked, not_source_in, original_destination, protocol, replies, service_key, socket_group, socket_mark, source, source_in,
 };
-pub(super) use ruleset::{BaseChain, ChainKind, Hook, NamedSet, Rule, Ruleset, SetContent, replace, update};
+pub(super) use ruleset::{BaseChain, ChainKind, Hook, Rule, Ruleset, SetContent, replace, update};

@@ -1,16 +1,17 @@
 //! What a table shall contain, and how to get it there from what it contains.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::Batch;
 use super::expression::{Expression, Verdict};
 
-/// Content of one table of the family `ip`.
+/// Content of one table of the family `ip`. What two contents share is not compared.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::network) struct Ruleset {
-    pub(in crate::network) chains: BTreeMap<String, Chain>,
-    pub(in crate::network) sets: BTreeMap<String, NamedSet>,
+    pub(in crate::network) chains: BTreeMap<Arc<str>, Arc<Chain>>,
+    pub(in crate::network) sets: BTreeMap<Arc<str>, Arc<NamedSet>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -72,11 +73,15 @@ impl Rule {
 
 impl Ruleset {
     pub(in crate::network) fn add_base_chain(&mut self, name: &str, base: BaseChain, rules: Vec<Rule>) {
-        self.chains.insert(name.to_owned(), Chain { base: Some(base), rules });
+        self.chains.insert(name.into(), Arc::new(Chain { base: Some(base), rules }));
     }
 
-    pub(in crate::network) fn add_chain(&mut self, name: impl Into<String>, rules: Vec<Rule>) {
-        self.chains.insert(name.into(), Chain { base: None, rules });
+    pub(in crate::network) fn add_chain(&mut self, name: impl Into<Arc<str>>, rules: Vec<Rule>) {
+        self.chains.insert(name.into(), Arc::new(Chain { base: None, rules }));
+    }
+
+    pub(in crate::network) fn add_set(&mut self, name: impl Into<Arc<str>>, key_length: u32, content: SetContent) {
+        self.sets.insert(name.into(), Arc::new(NamedSet { key_length, content }));
     }
 }
 
@@ -105,14 +110,15 @@ pub(in crate::network) fn update(table: &str, present: Option<&Ruleset>, wanted:
 
 /// What is referred to is made before what refers to it, and goes after it.
 fn difference(batch: &mut Batch, present: &Ruleset, wanted: &Ruleset) {
-    let new = |name: &String| !present.chains.contains_key(name);
-    for (name, chain) in wanted.chains.iter().filter(|(name, _)| new(name)) {
+    let chains = Changes::between(&present.chains, &wanted.chains);
+    let sets = Changes::between(&present.sets, &wanted.sets);
+    for (name, chain) in chains.changed.iter().filter(|(name, _)| !present.chains.contains_key(*name)) {
         batch.add_chain(name, chain.base);
     }
-    for (name, set) in wanted.sets.iter().filter(|(name, _)| !present.sets.contains_key(*name)) {
+    for (name, set) in sets.changed.iter().filter(|(name, _)| !present.sets.contains_key(*name)) {
         batch.add_set(name, set);
     }
-    for (name, chain) in &wanted.chains {
+    for (name, chain) in chains.changed {
         let before = present.chains.get(name).map(|old| old.rules.as_slice()).unwrap_or_default();
         if before == chain.rules {
             continue;
@@ -124,22 +130,47 @@ fn difference(batch: &mut Batch, present: &Ruleset, wanted: &Ruleset) {
             batch.add_rule(name, rule);
         }
     }
-    for (name, set) in &wanted.sets {
+    for (name, set) in sets.changed {
         change_elements(batch, name, present.sets.get(name), set);
     }
-    let gone: Vec<&String> = present.chains.keys().filter(|name| !wanted.chains.contains_key(*name)).collect();
-    for name in &gone {
+    for name in &chains.gone {
         batch.flush_chain(name);
     }
-    for name in present.sets.keys().filter(|name| !wanted.sets.contains_key(*name)) {
+    for name in sets.gone {
         batch.delete_set(name);
     }
-    for name in gone {
+    for name in chains.gone {
         batch.delete_chain(name);
     }
 }
 
-fn change_elements(batch: &mut Batch, name: &str, present: Option<&NamedSet>, wanted: &NamedSet) {
+/// What is in one map and not in the other.
+struct Changes<'a, T> {
+    /// New, or another than before.
+    changed: Vec<(&'a str, &'a Arc<T>)>,
+    gone: Vec<&'a str>,
+}
+
+impl<'a, T> Changes<'a, T> {
+    /// One walk through both: a thousand look-ups by name would take longer than the kernel does.
+    fn between(present: &'a BTreeMap<Arc<str>, Arc<T>>, wanted: &'a BTreeMap<Arc<str>, Arc<T>>) -> Self {
+        let (mut changed, mut gone) = (Vec::new(), Vec::new());
+        let mut before = present.iter().peekable();
+        for (name, value) in wanted {
+            while let Some((name, _)) = before.next_if(|(old, _)| *old < name) {
+                gone.push(&**name);
+            }
+            let same = before.next_if(|(old, _)| *old == name).is_some_and(|(_, old)| Arc::ptr_eq(old, value));
+            if !same {
+                changed.push((&**name, value));
+            }
+        }
+        gone.extend(before.map(|(name, _)| &**name));
+        Self { changed, gone }
+    }
+}
+
+fn change_elements(batch: &mut Batch, name: &str, present: Option<&Arc<NamedSet>>, wanted: &NamedSet) {
     match (&wanted.content, present.map(|set| &set.content)) {
         (SetContent::Keys(wanted), before) => {
             let none = BTreeSet::new();
@@ -172,8 +203,10 @@ fn change_elements(batch: &mut Batch, name: &str, present: Option<&NamedSet>, wa
 impl Ruleset {
     /// Whether a difference can be made; otherwise a set of another kind, or a chain at another hook, has the same name.
     fn can_become(&self, wanted: &Self) -> bool {
-        self.chains.iter().all(|(name, chain)| wanted.chains.get(name).is_none_or(|new| new.base == chain.base))
-            && self.sets.iter().all(|(name, set)| wanted.sets.get(name).is_none_or(|new| new.is_like(set)))
+        let chains = Changes::between(&self.chains, &wanted.chains).changed;
+        let sets = Changes::between(&self.sets, &wanted.sets).changed;
+        chains.into_iter().all(|(name, new)| self.chains.get(name).is_none_or(|old| old.base == new.base))
+            && sets.into_iter().all(|(name, new)| self.sets.get(name).is_none_or(|old| old.is_like(new)))
     }
 }
 
@@ -200,9 +233,9 @@ mod tests {
         for (key, comment) in services {
             let chain = format!("service-{key}");
             rules.add_chain(chain.clone(), vec![Rule::new(*comment, [vec![Expression::Counter]])]);
-            jumps.insert(vec![10, 96, 0, *key], Verdict::Goto(chain));
+            jumps.insert(vec![10, 96, 0, *key], Verdict::Goto(chain.into()));
         }
-        rules.sets.insert("services".to_owned(), NamedSet { key_length: 4, content: SetContent::Verdicts(jumps) });
+        rules.add_set("services", 4, SetContent::Verdicts(jumps));
         let decide = Expression::Decide { key: Register(0), map: "services".to_owned() };
         let base = BaseChain { kind: ChainKind::Nat, hook: Hook::Output, priority: -100 };
         rules.add_base_chain("nat-output", base, vec![Rule::new("to services", [vec![decide]])]);
@@ -241,9 +274,9 @@ mod tests {
     fn a_first_ruleset_and_one_that_cannot_be_reached_by_changes_replace_the_table() {
         let rules = ruleset(&[]);
         let mut moved = rules.clone();
-        moved.chains.get_mut("nat-output").unwrap().base.as_mut().unwrap().hook = Hook::Prerouting;
+        Arc::make_mut(moved.chains.get_mut("nat-output").unwrap()).base.as_mut().unwrap().hook = Hook::Prerouting;
         let mut other_set = rules.clone();
-        other_set.sets.get_mut("services").unwrap().key_length = 8;
+        Arc::make_mut(other_set.sets.get_mut("services").unwrap()).key_length = 8;
         for (present, wanted) in [(None, &rules), (Some(&rules), &moved), (Some(&rules), &other_set)] {
             assert_eq!(update("t", present, wanted).purposes()[..3], ["add table t", "delete table t", "add table t"]);
         }
