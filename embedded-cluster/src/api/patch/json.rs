@@ -9,6 +9,9 @@ use super::super::status::Refusal;
 const OPERATIONS: usize = 10_000;
 /// Bytes that `copy` operations may copy in one patch: they could double an object without end (`JSONPatchMaxCopyBytes`).
 const SIZE: usize = 3 * 1024 * 1024;
+/// What a reader of JSON takes (serde_json's own bound). Operations on what others made could nest values without end, and
+/// whoever walks those needs as much stack.
+const DEPTH: usize = 128;
 
 pub(super) fn read(body: &[u8]) -> Result<Patch, Refusal> {
     let patch: Patch = serde_json::from_slice(body).map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))?;
@@ -31,9 +34,31 @@ pub(super) fn apply(patch: &Patch, current: &Value) -> Result<Value, Refusal> {
                 return Err(Refusal::new(413, "RequestEntityTooLarge", message));
             }
         }
+        let nested = match operation {
+            PatchOperation::Add(add) => levels(add.path.as_str()) + depth(&add.value),
+            PatchOperation::Replace(replace) => levels(replace.path.as_str()) + depth(&replace.value),
+            PatchOperation::Copy(copy) => levels(copy.path.as_str()) + object.pointer(copy.from.as_str()).map_or(0, depth),
+            PatchOperation::Move(moved) => levels(moved.path.as_str()) + object.pointer(moved.from.as_str()).map_or(0, depth),
+            PatchOperation::Remove(_) | PatchOperation::Test(_) => 0,
+        };
+        if nested > DEPTH {
+            return Err(rejected(&format!("the patch makes a value of {nested} levels; {DEPTH} are allowed")));
+        }
         json_patch::patch(&mut object, std::slice::from_ref(operation)).map_err(|error| rejected(&error.to_string()))?;
     }
     if object.is_object() { Ok(object) } else { Err(rejected("the patch leaves no object")) }
+}
+
+fn levels(path: &str) -> usize {
+    path.matches('/').count()
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 /// `errors.NewGenericServerResponse(422)`: kubectl prints the cause.
@@ -71,6 +96,32 @@ mod tests {
     fn copies_cannot_grow_an_object_without_bound() {
         let doubling: Vec<Value> = (0..40).map(|n| json!({"op": "copy", "from": "/a", "path": format!("/a/x{n}")})).collect();
         assert_eq!(patched(&json!({"a": {"b": "0123456789"}}), Value::Array(doubling)), Err(413));
+    }
+
+    #[test]
+    fn operations_cannot_nest_a_value_without_bound() {
+        let within_itself: Vec<Value> = (0..40).map(|n| json!({"op": "copy", "from": "/a", "path": format!("/a/x{n}")})).collect();
+        assert_eq!(patched(&json!({"a": {}}), within_itself[..6].to_vec().into()).map(|object| depth(&object)), Ok(8));
+        let deeper = |op: &str| -> Vec<Value> {
+            let value =
+                serde_json::from_str::<Value>(&format!("{}{}", r#"{"a":"#.repeat(100), "{}".to_owned() + &"}".repeat(100))).expect("JSON");
+            let path = |n: usize| "/a".repeat(n * 100);
+            (0..100).map(|n| json!({"op": op, "path": path(n) + "/a", "value": value})).collect()
+        };
+        for op in ["add", "replace"] {
+            assert_eq!(patched(&json!({"a": {}}), deeper(op).into()), Err(422), "{op}");
+        }
+        // Each time what was nested is put below something new.
+        let moved: Vec<Value> = (0..500)
+            .flat_map(|_| {
+                [
+                    json!({"op": "add", "path": "/b", "value": {}}),
+                    json!({"op": "move", "from": "/a", "path": "/b/a"}),
+                    json!({"op": "move", "from": "/b", "path": "/a"}),
+                ]
+            })
+            .collect();
+        assert_eq!(patched(&json!({"a": {}}), moved.into()), Err(422));
     }
 
     proptest! {
