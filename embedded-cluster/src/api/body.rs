@@ -159,3 +159,33 @@ fn unknown_fields(given: &Value, known: &Value, path: String, found: &mut Vec<St
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            for read in [json(&bytes), yaml(&bytes)] {
+                if let Err(refusal) = read {
+                    proptest::prop_assert_eq!(refusal.code, 400);
+                }
+            }
+        }
+
+        /// Texts that are nearly YAML get further than bytes do.
+        #[test]
+        fn any_marks_are_read_or_refused(text in "[a-c:{}\\[\\],&*!|>?%@\"'# \n-]{0,80}") {
+            if let Err(refusal) = yaml(text.as_bytes()) {
+                proptest::prop_assert_eq!(refusal.code, 400);
+            }
+        }
+
+        #[test]
+        fn json_is_yaml_too(text in "[ -~]{0,20}", number in proptest::num::i32::ANY) {
+            let value = serde_json::json!({"text": text, "list": [number, null, true, {}]});
+            proptest::prop_assert_eq!(yaml(value.to_string().as_bytes()).ok(), Some(value));
+        }
+    }
+}

@@ -68,6 +68,20 @@ pub(crate) fn decode(text: &str) -> String {
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_query(text in ".*") {
+            let query = Query::parse(Some(&text));
+            let _ = (query.get("a"), query.flag("watch"), query.number::<u64>("limit"));
+        }
+
+        #[test]
+        fn what_is_encoded_is_decoded(text in ".*") {
+            let encoded: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            proptest::prop_assert_eq!(decode(&encoded), text);
+        }
+    }
+
     #[test]
     fn decodes_escapes_plus_and_repeated_names() {
         let query = Query::parse(Some("command=sh&command=-c&command=echo+a%20b&follow=true&bad=%zz&labelSelector=a%3Db%2Cc"));

@@ -74,6 +74,21 @@ mod tests {
         Ok((target.kind.resource.plural.clone(), target.namespace, target.name, target.sub))
     }
 
+    proptest::proptest! {
+        /// Of words that mean something and of any others, in any order.
+        #[test]
+        fn any_path_is_resolved_or_not_found(
+            group in "|apps|events\\.k8s\\.io|.*",
+            segments in proptest::collection::vec("namespaces|pods|deployments|status|scale|exec|finalize|%2[0-9a-f]|.*", 1..7),
+        ) {
+            let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+            match resolve(&Store::default(), &group, "v1", &segments) {
+                Ok(target) => proptest::prop_assert!(target.kind.is_namespaced() || target.namespace.is_none()),
+                Err(refusal) => proptest::prop_assert_eq!(refusal.code, 404),
+            }
+        }
+    }
+
     #[test]
     fn paths_resolve_as_in_kubernetes() {
         let some = |s: &str| Some(s.to_owned());

@@ -4,6 +4,7 @@
 mod authorization;
 mod hostile;
 mod kube_crate;
+mod kube_runtime;
 mod kubectl;
 mod lab;
 mod schemas;
