@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 fn main() {
+    // Where `gatelab guest move-in` puts its libraries (provider/named_image): a search path in the program itself reaches nothing that
+    // the program starts, as LD_LIBRARY_PATH would.
+    println!("cargo::rustc-link-arg-bins=-Wl,-rpath,/gatelab.d");
     let root = Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../scenarios");
     println!("cargo::rerun-if-changed={}", root.display());
     let mut files = Vec::new();

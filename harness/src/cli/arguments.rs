@@ -70,6 +70,8 @@ pub enum Command {
     #[command(hide = true)]
     GatewayAgent(gateways::agent::AgentArgs),
     #[command(hide = true)]
+    Guest(crate::provider::named_image::guest::GuestArgs),
+    #[command(hide = true)]
     Sidecar(gateways::sidecar::SidecarArgs),
     #[command(hide = true)]
     Probe(crate::probe::ProbeArgs),
@@ -93,6 +95,10 @@ pub struct ClusterArgs {
     /// With `--cluster context:NAME`: also when the context does not look like a lab
     #[arg(long)]
     pub any_context: bool,
+    /// With `--cluster kind` or `context:NAME`: run a gateway out of this image, which the cluster pulls or has, in place of the one
+    /// that the lab packs; may be repeated
+    #[arg(long, value_name = "NAME=IMAGE")]
+    pub gateway_image: Vec<String>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -109,10 +115,11 @@ pub struct RunArgs {
     /// With `--cluster kind`: run in this cluster, which an earlier run has left
     #[arg(long, value_name = "CLUSTER", conflicts_with_all = ["nodes", "retain"])]
     pub reuse: Option<String>,
-    /// With `--cluster kind`: leave the cluster there
+    /// With `--cluster kind`: leave the clusters there
     #[arg(long)]
     pub retain: bool,
-    /// Runs at the same time; by default six times the number of cores, at most 24
+    /// Runs at the same time; by default six times the number of cores, at most 24. With `--cluster kind` as many clusters, by default
+    /// one; in a cluster that is there already one run at a time
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub jobs: Option<u32>,
     /// Run everything so many times

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::arguments::{ClusterArgs, RunArgs};
 use super::exit::Exit;
 use super::failure::{Failure, nearest};
+use super::gateways;
 use crate::provider::context::{Chosen, tenancy};
-use crate::provider::{Context, ContextOptions, Embedded, Kind, KindOptions, Provider, kind};
+use crate::provider::{Context, ContextOptions, Embedded, Kind, KindOptions, NamedImage, Provider, kind};
 use crate::run::lab;
 use crate::scenario::Plan;
 use crate::scenario::model::Need;
@@ -46,6 +47,10 @@ impl Choice {
         if args.any_context && !matches!(self, Choice::Context(_)) {
             return Err(Failure::usage("--any-context goes with `--cluster context:NAME`"));
         }
+        if !args.gateway_image.is_empty() && *self == Choice::Embedded {
+            return Err(Failure::usage("the embedded cluster runs gateways of this machine, not images")
+                .hint("`--gateway nginx@/path/to/nginx` takes another build; --gateway-image goes with `--cluster kind` or `context:NAME`"));
+        }
         let nodes = [("--nodes", args.nodes.is_some())];
         match nodes.iter().chain(of_kind).find(|(_, given)| *given && *self != Choice::Kind) {
             Some((option, _)) => Err(Failure::usage(format!("{option} goes with `--cluster kind`, not with `--cluster {}`", args.cluster))),
@@ -55,41 +60,71 @@ impl Choice {
 }
 
 /// For `run`: one that is gone afterwards, unless it was asked to stay.
-pub fn for_runs(args: &RunArgs, plans: &[Plan]) -> Result<Arc<dyn Provider>, Failure> {
+pub fn for_runs(args: &RunArgs, plans: &[Plan], images: Vec<NamedImage>) -> Result<Arc<dyn Provider>, Failure> {
     let choice = Choice::of(&args.cluster.cluster)?;
     choice.takes(&args.cluster, &[("--reuse", args.reuse.is_some()), ("--retain", args.retain)])?;
     Ok(match choice {
         Choice::Embedded => Arc::new(Embedded),
         Choice::Kind => Arc::new(Kind::new(KindOptions {
             nodes: args.cluster.nodes.unwrap_or_else(|| nodes(plans)),
+            clusters: args.jobs.map_or(1, |jobs| jobs as usize),
             reuse: args.reuse.clone(),
             retain: args.retain,
             name: None,
+            images,
         })),
-        Choice::Context(name) => context(&name, args.cluster.any_context, tenancy::new_mark(), plans)?,
+        Choice::Context(name) => context(&name, args.cluster.any_context, tenancy::new_mark(), plans, images)?,
     })
 }
 
 /// For `up`: one that stays. `cluster`: name of the cluster of kind, or mark in a cluster that is there already.
-pub fn for_lab(args: &ClusterArgs, cluster: Option<String>, plan: &Plan) -> Result<Arc<dyn Provider>, Failure> {
+pub fn for_lab(args: &ClusterArgs, cluster: Option<String>, plan: &Plan, images: Vec<NamedImage>) -> Result<Arc<dyn Provider>, Failure> {
     let choice = Choice::of(&args.cluster)?;
     choice.takes(args, &[])?;
     let nodes = args.nodes.unwrap_or_else(|| nodes(std::slice::from_ref(plan)));
     Ok(match choice {
         Choice::Embedded => Arc::new(Embedded),
-        Choice::Kind => Arc::new(Kind::new(KindOptions { nodes, name: cluster, ..KindOptions::default() })),
-        Choice::Context(name) => context(&name, args.any_context, cluster.unwrap_or_else(tenancy::new_mark), std::slice::from_ref(plan))?,
+        Choice::Kind => Arc::new(Kind::new(KindOptions { nodes, name: cluster, images, ..KindOptions::default() })),
+        Choice::Context(name) => {
+            context(&name, args.any_context, cluster.unwrap_or_else(tenancy::new_mark), std::slice::from_ref(plan), images)?
+        },
     })
 }
 
-fn context(name: &str, any: bool, mark: String, plans: &[Plan]) -> Result<Arc<dyn Provider>, Failure> {
+fn context(name: &str, any: bool, mark: String, plans: &[Plan], images: Vec<NamedImage>) -> Result<Arc<dyn Provider>, Failure> {
     let chosen = Chosen::find(name, any).map_err(|error| match error.hint() {
         Some(hint) => Failure::usage(error.to_string()).hint(hint),
         None => Failure::usage(error.to_string()),
     })?;
     let around = kind::provider::surroundings().map_err(|error| Failure::from_error(Exit::Environment, &error))?;
     let namespaces = plans.iter().filter(|plan| plan.skip.is_none()).flat_map(lab::namespaces).collect();
-    Ok(Arc::new(Context::new(ContextOptions { chosen, cache: around.cache, mark, namespaces })))
+    Ok(Arc::new(Context::new(ContextOptions { chosen, cache: around.cache, mark, namespaces, images })))
+}
+
+/// Gateways as `--gateway-image` names them, and what is left of the choices for the lab to find by itself.
+///
+/// # Errors
+/// When a name is unknown, not among the gateways to run, or comes with a build as well.
+pub fn named_images(args: &ClusterArgs, choices: &[gateways::Choice]) -> Result<(Vec<NamedImage>, Vec<gateways::Choice>), Failure> {
+    let mut images: Vec<NamedImage> = Vec::new();
+    for text in &args.gateway_image {
+        let (name, image) = text.split_once('=').filter(|(_, image)| !image.is_empty()).ok_or_else(|| {
+            Failure::usage(format!("`{text}` names no image")).hint("for example `--gateway-image nginx=registry.example/nginx:1.29`")
+        })?;
+        let kind = gateways::kind(name)?;
+        let choice = choices.iter().find(|choice| choice.kind == kind);
+        let choice = choice.ok_or_else(|| Failure::usage(format!("{kind} has an image, and is not among the gateways to run")))?;
+        if choice.build != gateways::Build::Any {
+            return Err(Failure::usage(format!("{kind} has an image and another build: one of the two is enough")));
+        }
+        if images.iter().any(|other| other.kind == kind) {
+            return Err(Failure::usage(format!("{kind} has two images"))
+                .hint("run them one after the other, with `--out A` and `--out B`; `gatelab diff A B` shows what differs"));
+        }
+        images.push(NamedImage { kind, image: image.to_owned() });
+    }
+    let left = choices.iter().filter(|choice| !images.iter().any(|named| named.kind == choice.kind)).cloned().collect();
+    Ok((images, left))
 }
 
 /// As few as the scenarios can do with: a node more is 0.6 GB more and later to be ready.
@@ -113,13 +148,38 @@ mod tests {
 
     #[test]
     fn an_unknown_provider_is_a_mistake_of_the_caller() {
-        let Err(failure) = for_runs(&args(&["--cluster", "embeded"]), &[]) else { panic!("there is no such provider") };
+        let Err(failure) = for_runs(&args(&["--cluster", "embeded"]), &[], Vec::new()) else { panic!("there is no such provider") };
         assert_eq!((failure.exit, failure.hints), (Exit::Usage, vec!["did you mean `embedded`?".to_owned()]));
-        let three = for_runs(&args(&["--cluster", "kind", "--nodes", "3"]), &[]);
+        let three = for_runs(&args(&["--cluster", "kind", "--nodes", "3"]), &[], Vec::new());
         assert_eq!(three.map(|provider| provider.name().to_owned()).ok(), Some("kind".into()));
-        for line in [["--nodes", "3"], ["--reuse", "gatelab-1"]] {
-            let Err(failure) = for_runs(&args(&line), &[]) else { panic!("the embedded cluster takes no {line:?}") };
-            assert!(failure.message.contains("--cluster kind"), "{}", failure.message);
+        for line in [["--nodes", "3"], ["--reuse", "gatelab-1"], ["--gateway-image", "nginx=nginx:1"]] {
+            let Err(failure) = for_runs(&args(&line), &[], Vec::new()) else { panic!("the embedded cluster takes no {line:?}") };
+            assert_eq!(failure.exit, Exit::Usage);
+            let said = [vec![failure.message], failure.hints].concat().join(" ");
+            assert!(said.contains("--cluster kind"), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_image_belongs_to_one_of_the_gateways_to_run_and_takes_its_place() {
+        let named = |line: &[&str]| {
+            let args = args(line);
+            named_images(&args.cluster, &gateways::choices(&args.gateway).unwrap())
+        };
+        let (images, left) = named(&["--gateway", "nginx,envoy", "--gateway-image", "nginx=registry.example:5000/nginx:1@sha256:0"]).unwrap();
+        assert_eq!(images, [NamedImage { kind: ::gateways::GatewayKind::Nginx, image: "registry.example:5000/nginx:1@sha256:0".into() }]);
+        assert_eq!(left, [gateways::Choice::any(::gateways::GatewayKind::Envoy)]);
+        for (line, part) in [
+            (&["--gateway-image", "nginx"][..], "names no image"),
+            (&["--gateway-image", "nginx="], "names no image"),
+            (&["--gateway-image", "ngins=a"], "no gateway `ngins`"),
+            (&["--gateway", "envoy", "--gateway-image", "nginx=a"], "not among the gateways"),
+            (&["--gateway", "nginx@1.22", "--gateway-image", "nginx=a"], "another build"),
+            (&["--gateway-image", "nginx=a", "--gateway-image", "nginx=b"], "two images"),
+        ] {
+            let failure = named(line).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage);
+            assert!(failure.message.contains(part), "{}", failure.message);
         }
     }
 

@@ -11,6 +11,7 @@ use crate::terminal::Screen;
 pub enum ContainerCommand {
     Backend(fake_backends::BackendArgs),
     GatewayAgent(gateways::agent::AgentArgs),
+    Guest(crate::provider::named_image::guest::GuestArgs),
     Sidecar(gateways::sidecar::SidecarArgs),
     Probe(crate::probe::ProbeArgs),
     ClusterDns(embedded_cluster::dns::DnsArgs),
@@ -23,6 +24,7 @@ pub fn of(command: Command) -> Result<ContainerCommand, Box<Command>> {
     Ok(match command {
         Command::Backend(args) => ContainerCommand::Backend(args),
         Command::GatewayAgent(args) => ContainerCommand::GatewayAgent(args),
+        Command::Guest(args) => ContainerCommand::Guest(args),
         Command::Sidecar(args) => ContainerCommand::Sidecar(args),
         Command::Probe(args) => ContainerCommand::Probe(args),
         Command::ClusterDns(args) => ContainerCommand::ClusterDns(args),
@@ -56,6 +58,7 @@ async fn start(command: ContainerCommand) -> Result<ExitCode, Failure> {
     match command {
         ContainerCommand::Backend(args) => done(fake_backends::run(args).await),
         ContainerCommand::GatewayAgent(args) => gateways::agent::run(args).await.map_err(|error| failed(&error)),
+        ContainerCommand::Guest(args) => done(crate::provider::named_image::guest::run(&args)),
         ContainerCommand::Sidecar(args) => gateways::sidecar::run(args).await.map_err(|error| failed(&error)),
         ContainerCommand::Probe(args) => done(crate::probe::run(args).await),
         ContainerCommand::ClusterDns(args) => done(embedded_cluster::dns::run(args).await),

@@ -63,6 +63,7 @@ async fn command(command: Command, global: Global, screen: &Arc<Screen>) -> Resu
         Command::Completions(args) => completions::run(&args, screen),
         Command::Backend(_)
         | Command::GatewayAgent(_)
+        | Command::Guest(_)
         | Command::Sidecar(_)
         | Command::Probe(_)
         | Command::ClusterDns(_)

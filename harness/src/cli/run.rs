@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use gateways::fetch::Origin;
 use gateways::{GatewayBuild, GatewayKind};
 use jiff::Zoned;
 use tokio::sync::mpsc;
@@ -28,7 +29,8 @@ pub async fn run(args: &RunArgs, global: &Global, screen: &Arc<Screen>) -> Resul
     let mut plans: Vec<Plan> =
         entries.iter().flat_map(|entry| choices.iter().map(|choice| entry.plan(choice.kind.name(), scale)).collect::<Vec<_>>()).collect();
     drop(found);
-    let provider = clusters::for_runs(args, &plans)?;
+    let (images, choices) = clusters::named_images(&args.cluster, &choices)?;
+    let provider = clusters::for_runs(args, &plans, images)?;
     let out = out_folder(args)?;
     let cancel = interrupt::token(screen, "taking the clusters away")?;
 
@@ -47,6 +49,8 @@ pub async fn run(args: &RunArgs, global: &Global, screen: &Arc<Screen>) -> Resul
         let _ = std::fs::remove_dir(&out);
         return Err(failure);
     }
+    let mut builds = builds;
+    with_found(&mut builds, &*provider);
     let session = Session {
         provider: Arc::clone(&provider),
         plans,
@@ -68,6 +72,21 @@ pub async fn run(args: &RunArgs, global: &Global, screen: &Arc<Screen>) -> Resul
     end(&*provider, screen).await;
     let outcome = outcome.map_err(|error| unwritable(&error))?;
     conclude(args, &outcome, &out, screen)
+}
+
+/// Gateways out of named images, in the place of those that the lab has packed for sidecars.
+pub fn with_found(builds: &mut Vec<GatewayBuild>, provider: &dyn Provider) {
+    for found in provider.found_images() {
+        builds.retain(|build| build.kind != found.named.kind);
+        builds.push(GatewayBuild {
+            kind: found.named.kind,
+            version: found.described(),
+            binary: found.binary,
+            root: None,
+            library_path: Vec::new(),
+            origin: Origin::Given,
+        });
+    }
 }
 
 /// What all runs share; nothing when all of them will be skipped.
@@ -114,7 +133,7 @@ fn unprovided(error: &ProviderError) -> Failure {
 
 /// Runs that need a gateway which cannot be had are skipped, with the reason; without any gateway there is nothing to do.
 fn do_without(plans: &mut [Plan], fetched: Fetched) -> Result<Vec<GatewayBuild>, Failure> {
-    if fetched.builds.is_empty() {
+    if fetched.builds.is_empty() && !fetched.missing.is_empty() {
         return fetched.all();
     }
     for (kind, failure) in &fetched.missing {

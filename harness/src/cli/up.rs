@@ -39,15 +39,16 @@ pub async fn run(args: &UpArgs, global: &Global, screen: &Arc<Screen>) -> Result
         OuterPlace::Kind { cluster } => cluster.clone(),
         OuterPlace::Context { mark } => mark.clone(),
     });
-    let provider = clusters::for_lab(&args.cluster, cluster, &plan)?;
+    let (images, choices) = clusters::named_images(&args.cluster, &[choice])?;
+    let provider = clusters::for_lab(&args.cluster, cluster, &plan, images)?;
     if let Some(reason) = provider.setting().lacks(&plan.needs) {
         return Err(Failure::usage(format!("{} cannot be brought up there: {reason}", args.id)));
     }
     labs::must_be_free(&args.name)?;
     let cancel = interrupt::token(screen, "taking the cluster away")?;
     let mut view = LiveView::new(Arc::clone(screen));
-    let needed = run::needed(std::slice::from_ref(&plan), &[choice]);
-    let builds = gateway_command::fetch(&needed, &cancel, |event| view.handle(event)).await?.all()?;
+    let needed = run::needed(std::slice::from_ref(&plan), &choices);
+    let mut builds = gateway_command::fetch(&needed, &cancel, |event| view.handle(event)).await?.all()?;
     if let Some(lab) = &outer {
         labs::write_outer(lab).map_err(|error| Failure::new(Exit::Output, format!("cannot keep a record of the lab: {error}")))?;
     }
@@ -57,6 +58,10 @@ pub async fn run(args: &UpArgs, global: &Global, screen: &Arc<Screen>) -> Result
         return Err(failure);
     }
 
+    run::with_found(&mut builds, &*provider);
+    let Some(gateway) = builds.iter().find(|build| build.kind == kind) else {
+        return Err(Failure::environment(format!("there is no {kind} to bring up")));
+    };
     let (sender, mut events) = mpsc::unbounded_channel::<Event>();
     let id = RunId { scenario: args.name.clone(), gateway: kind.name().to_owned(), repeat: 1 };
     let emit = Emitter::new(id.clone(), sender);
@@ -64,7 +69,7 @@ pub async fn run(args: &UpArgs, global: &Global, screen: &Arc<Screen>) -> Result
         provider: &*provider,
         name: args.name.clone(),
         plan: &plan,
-        gateway: &builds[0],
+        gateway,
         builds: &builds,
         // Attached while it comes up: whatever goes wrong, nothing is left.
         lifetime: Lifetime::Detached,
@@ -78,7 +83,7 @@ pub async fn run(args: &UpArgs, global: &Global, screen: &Arc<Screen>) -> Result
                 level: plan.level.clone(),
                 tags: plan.tags.clone(),
                 provider: provider.name().to_owned(),
-                gateway_version: builds[0].version.clone(),
+                gateway_version: gateway.version.clone(),
                 control: crate::events::Control::Full,
                 real_time: args.real_time,
             },

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use gateways::{GatewayBuild, NodePorts};
 
+use super::named_image::FoundImage;
 use crate::scenario::model::Need;
 
 /// An image that pods of the lab use: a name, and the folders of this machine whose content it holds.
@@ -49,6 +50,11 @@ pub struct ClusterSetting {
     pub lacking: Vec<(Need, String)>,
     /// How many runs may go on at the same time; `None`: as many as the machine bears.
     pub at_once: Option<usize>,
+    /// By how much what bounds a wait for rollouts is longer than the scenario says, which is written for clusters that start a pod
+    /// in milliseconds.
+    pub patience: u32,
+    /// How long after the last request what it did to a container may take to be on the pod's status.
+    pub reported_within: Duration,
 }
 
 impl ClusterSetting {
@@ -129,6 +135,11 @@ pub trait Provider: Send + Sync {
     /// Takes away what [`Provider::prepare`] has made, as far as it came; returns what is left on purpose, for people.
     async fn end(&self) -> Result<Option<String>, ProviderError> {
         Ok(None)
+    }
+
+    /// Gateways that come out of images which the user named; known once it is prepared.
+    fn found_images(&self) -> Vec<FoundImage> {
+        Vec::new()
     }
 
     /// Brings a cluster up, with the lab's images in it. When the future is dropped, what was begun goes away again.

@@ -13,6 +13,7 @@ use super::single::RunError;
 use super::{change, settle};
 use crate::events::EventKind;
 use crate::kubernetes::{Kubernetes, KubernetesError};
+use crate::provider::named_image;
 use crate::provider::{ClusterHandle, ClusterRequest, ClusterSetting, HostPorts, LabImage, Lifetime, Provider};
 use crate::scenario::Plan;
 use crate::scenario::plan::{PlannedChange, PlannedSettle};
@@ -93,9 +94,14 @@ impl Lab {
         let plan = request.plan;
         let node_selector: BTreeMap<String, String> =
             gateway_node.map(|node| ("kubernetes.io/hostname".to_owned(), node.clone())).into_iter().collect();
+        let found = request.provider.found_images().into_iter().find(|found| found.named.kind == request.gateway.kind);
+        let (image, agent_arguments) = match &found {
+            Some(found) => (found.named.image.clone(), found.agent_arguments()),
+            None => (request.gateway.image(), request.gateway.agent_arguments()),
+        };
         let install = GatewayInstall {
-            image: request.gateway.image(),
-            agent_arguments: request.gateway.agent_arguments(),
+            image,
+            agent_arguments,
             // JSON is YAML.
             settings: Value::Object(plan.settings.clone()).to_string(),
             replicas: 1,
@@ -104,6 +110,9 @@ impl Lab {
             service_annotations: self.handle.host_ports().map(host_address).into_iter().collect(),
         };
         let mut manifests = gateways::manifests(request.gateway.kind, &install);
+        if found.is_some() {
+            named_image::placing::carry_agent_of_gateway(&mut manifests);
+        }
         manifests.extend(client_manifests(&node_selector));
         manifests.extend(plan.app.iter().cloned());
         change::set_all_links(&self.kubernetes, plan.link_latency, plan.link_loss).await?;
@@ -128,7 +137,8 @@ impl Lab {
     pub async fn settle(&self, settle: &PlannedSettle, plan: &Plan, phase: Phase, emit: &Emitter) -> Result<(), RunError> {
         let begun = Instant::now();
         emit.step(format!("{}: waiting for the cluster to settle", phase.name()));
-        settle::wait(&self.kubernetes, &self.mirror, settle, self.setting.quiet, |snapshot| {
+        let patient = PlannedSettle { within: settle.within * self.setting.patience, ..settle.clone() };
+        settle::wait(&self.kubernetes, &self.mirror, &patient, self.setting.quiet, |snapshot| {
             let objects: Vec<Value> = snapshot.all().map(|(_, object)| object.clone()).collect();
             settle.until.iter().enumerate().find_map(|(index, expected)| {
                 let item = crate::signature::object::evaluate(index, expected, &objects, &plan.namespace);

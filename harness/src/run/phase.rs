@@ -49,6 +49,9 @@ impl Stage<'_> {
         let requests = following(keeper, &lab.kubernetes, &lab.mirror, &lab.namespaces, self.send(phase)).await?;
 
         self.emit.step(format!("{}: gathering evidence", phase.name()));
+        if phase == Phase::Fault {
+            self.reported().await;
+        }
         let window = PhaseWindow {
             kubernetes: &lab.kubernetes,
             mirror: &lab.mirror,
@@ -73,7 +76,7 @@ impl Stage<'_> {
     /// for Kubernetes may not be over for the last proxy on the way. The control that follows decides; this only waits.
     pub async fn first_answers(&self, phase: Phase, within: Duration) -> Result<bool, RunError> {
         self.emit.step(format!("{}: waiting for the first good answers", phase.name()));
-        let deadline = tokio::time::Instant::now() + within;
+        let deadline = tokio::time::Instant::now() + within * self.lab.setting.patience;
         let mut in_a_row = 0;
         while in_a_row < GOOD_ANSWERS {
             let mut probes = Vec::new();
@@ -95,6 +98,18 @@ impl Stage<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// Gives nodes their time to report what the probes have done to containers: a kubelet looks at its containers once a second and
+    /// writes their status some time later. Whether it has been reported then is judged like everything else.
+    async fn reported(&self) {
+        let expected = &self.plan.expected.parts.kubernetes;
+        let missing = |mirror: &super::mirror::Mirror| {
+            let objects: Vec<Value> = mirror.snapshot().all().map(|(_, object)| object.clone()).collect();
+            let item = |(index, one)| crate::signature::object::evaluate(index, one, &objects, &self.plan.namespace);
+            expected.iter().map(|one| &one.value).enumerate().map(item).find(|item| !item.met).map(|item| item.observed)
+        };
+        let _ = self.lab.mirror.wait(self.lab.setting.reported_within, "what nodes report", missing).await;
     }
 
     async fn send(&self, phase: Phase) -> Result<BTreeMap<String, Vec<Record>>, RunError> {

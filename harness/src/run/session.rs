@@ -141,7 +141,7 @@ impl Session {
             lab_name: lab_name(&id),
             control: self.control,
             real_time: self.real_time,
-            within: bound(plan, self.real_time),
+            within: bound(plan, self.real_time, self.provider.setting().patience),
         };
         tokio::select! {
             biased;
@@ -187,11 +187,11 @@ fn sending_time(plan: &Plan) -> Duration {
 }
 
 /// Three looks, each bounded by its probes' deadlines, and as much again for everything around them.
-fn bound(plan: &Plan, real_time: bool) -> Duration {
+fn bound(plan: &Plan, real_time: bool, patience: u32) -> Duration {
     let looks = plan.probes.iter().map(|group| group.iter().map(|probe| probe.schedule.bound(probe.deadline)).max().unwrap_or_default());
     let settles = [&plan.setup, &plan.fault, &plan.fix].map(|change| change.settle.within).iter().sum::<Duration>();
     let around = Duration::from_secs(if real_time { 900 } else { 180 });
-    looks.sum::<Duration>() * 3 + settles + around
+    looks.sum::<Duration>() * 3 + (settles + around) * patience
 }
 
 /// Unique among this user's labs: several sessions may run at once.

@@ -10,6 +10,7 @@ use kube::config::Kubeconfig;
 use crate::kubernetes::KubernetesError;
 use crate::provider::ProviderError;
 use crate::provider::kind::KindError;
+use crate::provider::named_image::NamedImageError;
 
 /// Contexts that the tools for local clusters write begin like this. The lab breaks Services, Ingresses and pods, and puts an
 /// ingress controller into the cluster; nobody wants that elsewhere by a slip of the hand.
@@ -46,6 +47,8 @@ pub enum ContextError {
     Kubernetes(#[from] KubernetesError),
     #[error("loading images: {0}")]
     Images(#[from] KindError),
+    #[error(transparent)]
+    NamedImage(#[from] NamedImageError),
     #[error("there is no cluster to run in: it has not been prepared")]
     NotPrepared,
 }
@@ -63,6 +66,7 @@ impl ContextError {
             ContextError::Occupied { .. } => "`gatelab down NAME` takes it away",
             ContextError::Busy => "one run at a time: wait for the other to end",
             ContextError::Images(error) => return error.hint(),
+            ContextError::NamedImage(error) => return error.hint(),
             _ => return None,
         };
         Some(hint.to_owned())

@@ -14,11 +14,15 @@ use super::chosen::{Chosen, ContextError};
 use super::tenancy;
 use crate::kubernetes::Kubernetes;
 use crate::provider::interface::{ClusterHandle, ClusterRequest, ClusterSetting, Provider, ProviderError};
+use crate::provider::named_image::{FoundImage, NamedImage, find_all};
 use crate::provider::{clearing, kind};
 use crate::scenario::model::Need;
 
 /// As kube-proxy's, which such a cluster most likely has.
 const QUIET: Duration = Duration::from_millis(1500);
+
+/// Bound of the time until the cluster has the images that the user names: a registry may be slow.
+const IMAGES_WITHIN: Duration = Duration::from_secs(300);
 
 /// What a user may choose.
 #[derive(Clone, Debug)]
@@ -30,6 +34,8 @@ pub struct ContextOptions {
     pub mark: String,
     /// Namespaces of the applications.
     pub namespaces: BTreeSet<String>,
+    /// In place of packed gateways.
+    pub images: Vec<NamedImage>,
 }
 
 /// A cluster that a context leads to.
@@ -39,6 +45,7 @@ pub struct Context {
     /// Something of ours may be in the cluster.
     begun: PlainMutex<bool>,
     lacking: PlainMutex<Vec<(Need, String)>>,
+    found: PlainMutex<Vec<FoundImage>>,
 }
 
 struct Shared {
@@ -56,11 +63,17 @@ struct Handle {
 impl Context {
     pub fn new(options: ContextOptions) -> Self {
         let links = (Need::LinkLatency, "the links of a cluster that is not the lab's own are left alone".to_owned());
-        Context { options, shared: Arc::new(Mutex::new(None)), begun: PlainMutex::new(false), lacking: PlainMutex::new(vec![links]) }
+        Context {
+            options,
+            shared: Arc::new(Mutex::new(None)),
+            begun: PlainMutex::new(false),
+            lacking: PlainMutex::new(vec![links]),
+            found: PlainMutex::new(Vec::new()),
+        }
     }
 
     async fn enter(&self, builds: &[GatewayBuild], tell: &(dyn Fn(String) + Send + Sync)) -> Result<Shared, ContextError> {
-        let ContextOptions { chosen, cache, mark, namespaces } = &self.options;
+        let ContextOptions { chosen, cache, mark, namespaces, images } = &self.options;
         let lock = tenancy::lock(cache, chosen)?;
         let kubeconfig = tenancy::folder(cache, mark).join("kubeconfig");
         chosen.write(&kubeconfig)?;
@@ -82,6 +95,9 @@ impl Context {
                 builds.iter().map(GatewayBuild::image).collect::<Vec<_>>().join(", ")
             ));
         }
+        let kubernetes = kubernetes.marking(Some(mark.clone()));
+        let found = find_all(&kubernetes, images, IMAGES_WITHIN, &|what| tell(format!("context {}: {what}", chosen.name))).await?;
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
         if kind::links::taking_pods(&kubernetes).await?.len() < 2 {
             let one = (Need::SeveralNodes, "one node of this cluster takes pods".to_owned());
             self.lacking.lock().unwrap_or_else(PoisonError::into_inner).push(one);
@@ -98,13 +114,17 @@ impl Provider for Context {
 
     fn setting(&self) -> ClusterSetting {
         let lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        ClusterSetting { quiet: QUIET, lacking, at_once: Some(1) }
+        ClusterSetting { quiet: QUIET, lacking, at_once: Some(1), patience: kind::provider::PATIENCE, reported_within: kind::provider::REPORTED_WITHIN }
     }
 
     async fn prepare(&self, builds: &[GatewayBuild], tell: &(dyn Fn(String) + Send + Sync)) -> Result<(), ProviderError> {
         let shared = self.enter(builds, tell).await?;
         *self.shared.lock().await = Some(shared);
         Ok(())
+    }
+
+    fn found_images(&self) -> Vec<FoundImage> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn create(&self, _request: &ClusterRequest) -> Result<Box<dyn ClusterHandle>, ProviderError> {

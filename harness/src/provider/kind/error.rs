@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::kubernetes::KubernetesError;
 use crate::provider::images::ImageError;
 use crate::provider::interface::ProviderError;
+use crate::provider::named_image::NamedImageError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum KindError {
@@ -37,8 +38,12 @@ pub enum KindError {
     NoSuchCluster { name: String, running: String },
     #[error("a cluster named `{name}` is there already, perhaps half made")]
     ClusterExists { name: String },
+    #[error("{component} does not run in the new cluster: {detail}")]
+    Component { component: String, detail: String },
     #[error(transparent)]
     Image(#[from] ImageError),
+    #[error(transparent)]
+    NamedImage(#[from] NamedImageError),
     #[error(transparent)]
     Kubernetes(#[from] KubernetesError),
     #[error("there is no cluster to run in: it has not been prepared")]
@@ -133,6 +138,12 @@ impl KindError {
             KindError::DiskFull { .. } => {
                 "make room where the engine keeps its containers, or take earlier labs away: `gatelab down --all`"
             }
+            KindError::Component { detail, .. } if detail.contains("too many open files") => {
+                "this user's inotify instances are used up: `sysctl fs.inotify.max_user_instances=1024` as root allows more; clusters and \
+                 labs that are not needed any more can go (`gatelab down --all`)"
+            }
+            KindError::Component { .. } => "`gatelab down --all` and another try help when the machine was too busy",
+            KindError::NamedImage(error) => return error.hint(),
             KindError::TooLong { .. } => {
                 "a busy machine may need longer: set GATELAB_KIND_WITHIN to more seconds; fewer nodes start sooner"
             }

@@ -1,4 +1,4 @@
-//! The provider: one cluster for all runs of an invocation, one run in it at a time.
+//! The provider: one cluster or some for all runs of an invocation, one run in each at a time.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex as PlainMutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures::future::{join_all, try_join_all};
 use gateways::GatewayBuild;
 use gateways::fetch::Search;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::cluster::{self, Cluster};
 use super::error::KindError;
@@ -16,11 +17,17 @@ use super::tools::{Surroundings, Tools};
 use super::{links, ready};
 use crate::kubernetes::Kubernetes;
 use crate::provider::interface::{ClusterHandle, ClusterRequest, ClusterSetting, HostPorts, Provider, ProviderError};
+use crate::provider::named_image::{FoundImage, NamedImage, find_all};
 use crate::provider::{clearing, images};
 use crate::scenario::model::Need;
 
 /// kube-proxy writes its rules at most once a second (`minSyncPeriod`, 1 s by default), and tells nobody when it has.
 const QUIET: Duration = Duration::from_millis(1500);
+/// As [`ClusterSetting::patience`]: a container is started in seconds here, on a busy machine in ten.
+pub const PATIENCE: u32 = 4;
+/// As [`ClusterSetting::reported_within`]: kubelet relists its containers every second, and a crashed one is started twice before it
+/// is in back-off.
+pub const REPORTED_WITHIN: Duration = Duration::from_secs(15);
 /// Bound of each step of making a cluster. `GATELAB_KIND_WITHIN` has another number of seconds.
 const STEP_WITHIN: Duration = Duration::from_secs(300);
 
@@ -33,25 +40,37 @@ const ONE_NODE: &str = "this cluster has one node that takes pods, so no link be
 pub struct KindOptions {
     /// At least one.
     pub nodes: u32,
+    /// Clusters at the same time, for as many runs; at least one.
+    pub clusters: usize,
     /// Run in this cluster, which exists, and leave it there.
     pub reuse: Option<String>,
-    /// Leave the new cluster there.
+    /// Leave the new clusters there.
     pub retain: bool,
     /// Name of the new cluster; a unique one without.
     pub name: Option<String>,
+    /// In place of packed gateways.
+    pub images: Vec<NamedImage>,
 }
 
 /// Clusters by kind.
 pub struct Kind {
     options: KindOptions,
     /// What is to be taken away at the end.
-    made: PlainMutex<Option<Cluster>>,
-    shared: Arc<Mutex<Option<Shared>>>,
+    made: PlainMutex<Vec<Cluster>>,
+    pool: Arc<Pool>,
     /// Once it is known.
     lacking: PlainMutex<Option<Vec<(Need, String)>>>,
+    found: PlainMutex<Vec<FoundImage>>,
 }
 
-/// The cluster that runs take turns in.
+/// The clusters that no run is in.
+struct Pool {
+    free: PlainMutex<Vec<Shared>>,
+    /// As many as there are clusters.
+    turns: Arc<Semaphore>,
+}
+
+/// A cluster that runs take turns in.
 struct Shared {
     kubeconfig: PathBuf,
     host_ports: Option<HostPorts>,
@@ -61,68 +80,112 @@ struct Shared {
     used: bool,
 }
 
+/// A run's turn in a cluster, which goes back to the others when the run lets go.
 struct Handle {
+    shared: Option<Shared>,
     kubeconfig: PathBuf,
-    host_ports: Option<HostPorts>,
-    /// The next run waits until this one lets go.
-    _turn: OwnedMutexGuard<Option<Shared>>,
+    pool: Arc<Pool>,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Before the permit goes: whoever gets it next finds a cluster.
+        self.pool.free.lock().unwrap_or_else(PoisonError::into_inner).extend(self.shared.take());
+    }
+}
+
+/// What a cluster turned out to be.
+struct BroughtUp {
+    shared: Shared,
+    lacking: Vec<(Need, String)>,
+    found: Vec<FoundImage>,
 }
 
 impl Kind {
     pub fn new(options: KindOptions) -> Self {
-        Kind { options, made: PlainMutex::new(None), shared: Arc::new(Mutex::new(None)), lacking: PlainMutex::new(None) }
+        let pool = Pool { free: PlainMutex::new(Vec::new()), turns: Arc::new(Semaphore::new(0)) };
+        Kind {
+            options,
+            made: PlainMutex::default(),
+            pool: Arc::new(pool),
+            lacking: PlainMutex::default(),
+            found: PlainMutex::default(),
+        }
     }
 
     fn nodes(&self) -> u32 {
         self.options.nodes.max(1)
     }
 
-    async fn bring_up(&self, builds: &[GatewayBuild], tell: &(dyn Fn(String) + Send + Sync)) -> Result<Shared, KindError> {
+    fn clusters(&self) -> usize {
+        if self.options.reuse.is_some() { 1 } else { self.options.clusters.max(1) }
+    }
+
+    /// Room for every cluster that is to be.
+    async fn claim(&self, tools: &Tools, around: &Surroundings) -> Result<Vec<Cluster>, KindError> {
+        if let Some(name) = &self.options.reuse {
+            let running = cluster::running(tools).await?;
+            if !running.contains(name) {
+                let running = if running.is_empty() { "none".to_owned() } else { running.join(", ") };
+                return Err(KindError::NoSuchCluster { name: name.clone(), running });
+            }
+            return Ok(vec![Cluster::claim(tools, around, name)?]);
+        }
+        let mut claimed = Vec::new();
+        for _ in 0..self.clusters() {
+            let name = self.options.name.clone().unwrap_or_else(cluster::new_name);
+            if self.options.name.is_some() && cluster::running(tools).await?.contains(&name) {
+                return Err(KindError::ClusterExists { name });
+            }
+            let cluster = Cluster::claim(tools, around, &name)?;
+            // Known before anything is begun, so that a half-made cluster is taken away, too.
+            self.made.lock().unwrap_or_else(PoisonError::into_inner).push(cluster.clone());
+            claimed.push(cluster);
+        }
+        Ok(claimed)
+    }
+
+    async fn bring_up(&self, builds: &[GatewayBuild], tell: &(dyn Fn(String) + Send + Sync)) -> Result<Vec<BroughtUp>, KindError> {
         let around = surroundings()?;
         let within = std::env::var("GATELAB_KIND_WITHIN").ok().and_then(|text| text.parse().ok()).map_or(STEP_WITHIN, Duration::from_secs);
         tell("kind: looking for kind and a container engine".into());
         let tools = Tools::find(&around).await?;
-        let cluster = match &self.options.reuse {
-            Some(name) => {
-                let running = cluster::running(&tools).await?;
-                if !running.contains(name) {
-                    let running = if running.is_empty() { "none".to_owned() } else { running.join(", ") };
-                    return Err(KindError::NoSuchCluster { name: name.clone(), running });
-                }
-                Cluster::claim(&tools, &around, name)?
-            }
-            None => {
-                let name = self.options.name.clone().unwrap_or_else(cluster::new_name);
-                if self.options.name.is_some() && cluster::running(&tools).await?.contains(&name) {
-                    return Err(KindError::ClusterExists { name });
-                }
-                Cluster::claim(&tools, &around, &name)?
-            }
-        };
-        if self.options.reuse.is_none() {
-            // Known before anything is begun, so that a half-made cluster is taken away, too.
-            *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(cluster.clone());
-        }
-        let packing = pack(cluster.archive(), builds.to_vec());
-        let making = async {
-            if self.options.reuse.is_some() {
-                return cluster.adopt().await;
-            }
-            let image = tools.node_image().await?;
-            tell(format!("kind: creating cluster {} of {} node(s)", cluster.name, self.nodes()));
-            let begun = Instant::now();
-            cluster.create(self.nodes(), image.as_deref(), within, tell).await?;
-            tell(format!("kind: cluster created with {} in {:.1} s", tools.engine, begun.elapsed().as_secs_f64()));
-            Ok(())
-        };
-        let (archive_size, ()) = tokio::try_join!(packing, making)?;
+        let clusters = self.claim(&tools, &around).await?;
+        let Some(archive) = clusters.first().map(Cluster::archive) else { return Ok(Vec::new()) };
+        let packing = pack(archive.clone(), builds.to_vec());
+        let making = try_join_all(clusters.iter().map(|cluster| self.make(cluster, &tools, within, tell)));
+        let (archive_size, _) = tokio::try_join!(packing, making)?;
         let begun = Instant::now();
         tell(format!("kind: loading images ({} MB)", archive_size >> 20));
-        let loaded = cluster.load(&cluster.archive(), within).await;
-        let _ = std::fs::remove_file(cluster.archive());
+        let loaded = try_join_all(clusters.iter().map(|cluster| cluster.load(&archive, within))).await;
+        let _ = std::fs::remove_file(archive);
         loaded?;
         tell(format!("kind: images loaded in {:.1} s; waiting for nodes and DNS", begun.elapsed().as_secs_f64()));
-        let kubernetes = Kubernetes::connect(&cluster.kubeconfig(), None).await?;
+        try_join_all(clusters.iter().map(|cluster| self.furnish(cluster, within, tell))).await
+    }
+
+    async fn make(
+        &self,
+        cluster: &Cluster,
+        tools: &Tools,
+        within: Duration,
+        tell: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<(), KindError> {
+        if self.options.reuse.is_some() {
+            return cluster.adopt().await;
+        }
+        let image = tools.node_image().await?;
+        tell(format!("kind: creating cluster {} of {} node(s)", cluster.name, self.nodes()));
+        let begun = Instant::now();
+        cluster.create(self.nodes(), image.as_deref(), within, tell).await?;
+        tell(format!("kind: cluster created with {} in {:.1} s", tools.engine, begun.elapsed().as_secs_f64()));
+        Ok(())
+    }
+
+    /// Everything that a cluster needs beside Kubernetes and images.
+    async fn furnish(&self, cluster: &Cluster, within: Duration, tell: &(dyn Fn(String) + Send + Sync)) -> Result<BroughtUp, KindError> {
+        let kubernetes = Kubernetes::connect(&cluster.kubeconfig(), None).await?.marking(Some(MARK.to_owned()));
         ready::wait(&kubernetes, within).await?;
         let takers = links::taking_pods(&kubernetes).await?;
         let unset = match takers.as_slice() {
@@ -138,6 +201,10 @@ impl Kind {
             Some(_) => ["default", "kube-node-lease", "kube-public", "kube-system", "local-path-storage"].map(str::to_owned).into(),
             None => ready::namespaces(&kubernetes).await?,
         };
+        if self.options.reuse.is_some() && !self.options.images.is_empty() {
+            clear(&kubernetes, &own).await?;
+        }
+        let found = find_all(&kubernetes, &self.options.images, within, &|what| tell(format!("kind: {what}"))).await?;
         // For people. In runs a port that is given up and asked for again every few seconds would only be one more thing to fail:
         // the API server takes minutes to notice that nobody has it after a request that was broken off.
         let host_ports = if self.options.name.is_some() { cluster.host_ports().await? } else { None };
@@ -145,9 +212,17 @@ impl Kind {
         if takers.len() < 2 {
             lacking.push((Need::SeveralNodes, ONE_NODE.to_owned()));
         }
-        *self.lacking.lock().unwrap_or_else(PoisonError::into_inner) = Some(lacking);
-        Ok(Shared { kubeconfig: cluster.kubeconfig(), host_ports, own, used: self.options.reuse.is_some() })
+        let shared = Shared { kubeconfig: cluster.kubeconfig(), host_ports, own, used: self.options.reuse.is_some() };
+        Ok(BroughtUp { shared, lacking, found })
     }
+}
+
+/// Takes away what a run has left.
+async fn clear(kubernetes: &Kubernetes, own: &BTreeSet<String>) -> Result<(), KindError> {
+    ready::empty(kubernetes, own).await?;
+    // A gateway cannot take over the IngressClass of another: its controller is immutable.
+    clearing::remove_marked(kubernetes, MARK).await?;
+    links::reset(kubernetes).await
 }
 
 /// Puts the lab's images into a cluster that somebody else made; `false` when kind does not know it, or is not here.
@@ -215,47 +290,66 @@ impl Provider for Kind {
             _ => Vec::new(),
         };
         let lacking = found.unwrap_or_else(foreseen);
-        ClusterSetting { quiet: QUIET, lacking, at_once: Some(1) }
+        ClusterSetting { quiet: QUIET, lacking, at_once: Some(self.clusters()), patience: PATIENCE, reported_within: REPORTED_WITHIN }
     }
 
     async fn prepare(&self, builds: &[GatewayBuild], tell: &(dyn Fn(String) + Send + Sync)) -> Result<(), ProviderError> {
-        let shared = self.bring_up(builds, tell).await?;
-        *self.shared.lock().await = Some(shared);
+        let mut all = Vec::new();
+        for up in self.bring_up(builds, tell).await? {
+            // All are made alike.
+            self.lacking.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(up.lacking);
+            *self.found.lock().unwrap_or_else(PoisonError::into_inner) = up.found;
+            all.push(up.shared);
+        }
+        let count = all.len();
+        self.pool.free.lock().unwrap_or_else(PoisonError::into_inner).extend(all);
+        self.pool.turns.add_permits(count);
         Ok(())
     }
 
-    /// The cluster that was prepared, emptied of what the last run left. Everything about it is as it was prepared, whatever the
-    /// request says of nodes and images.
+    fn found_images(&self) -> Vec<FoundImage> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// One of the clusters that were prepared, emptied of what the last run left. Everything about it is as it was prepared, whatever
+    /// the request says of nodes and images.
     async fn create(&self, _request: &ClusterRequest) -> Result<Box<dyn ClusterHandle>, ProviderError> {
-        let mut turn = Arc::clone(&self.shared).lock_owned().await;
-        let shared = turn.as_mut().ok_or(KindError::NotPrepared)?;
-        if shared.used {
-            let kubernetes = Kubernetes::connect(&shared.kubeconfig, None).await.map_err(KindError::from)?;
-            ready::empty(&kubernetes, &shared.own).await?;
-            // A gateway cannot take over the IngressClass of another: its controller is immutable.
-            clearing::remove_marked(&kubernetes, MARK).await.map_err(KindError::from)?;
-            links::reset(&kubernetes).await?;
+        if self.pool.turns.is_closed() || self.lacking.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            return Err(KindError::NotPrepared.into());
         }
-        shared.used = true;
-        Ok(Box::new(Handle { kubeconfig: shared.kubeconfig.clone(), host_ports: shared.host_ports.clone(), _turn: turn }))
+        let turn = Arc::clone(&self.pool.turns).acquire_owned().await.map_err(|_| KindError::NotPrepared)?;
+        let shared = self.pool.free.lock().unwrap_or_else(PoisonError::into_inner).pop().ok_or(KindError::NotPrepared)?;
+        let (kubeconfig, was_used) = (shared.kubeconfig.clone(), shared.used);
+        let own = shared.own.clone();
+        // From here on it goes back by itself, also when clearing fails or is given up; it counts as used then.
+        let shared = Some(Shared { used: true, ..shared });
+        let handle = Handle { shared, kubeconfig, pool: Arc::clone(&self.pool), _turn: turn };
+        if was_used {
+            let kubernetes = Kubernetes::connect(&handle.kubeconfig, None).await.map_err(KindError::from)?;
+            clear(&kubernetes, &own).await?;
+        }
+        Ok(Box::new(handle))
     }
 
     async fn end(&self) -> Result<Option<String>, ProviderError> {
-        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let prepared = self.shared.lock().await.take().is_some();
-        match made {
-            Some(cluster) if self.options.retain && prepared => Ok(Some(format!(
-                "cluster {} stays: kubectl --kubeconfig {} get pods -A; `--reuse {}` runs in it, `gatelab down --all` takes it away",
-                cluster.name,
-                cluster.kubeconfig().display(),
-                cluster.name
-            ))),
-            Some(cluster) => {
-                cluster.delete().await?;
-                Ok(None)
-            }
-            None => Ok(None),
+        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
+        self.pool.turns.close();
+        let prepared = !std::mem::take(&mut *self.pool.free.lock().unwrap_or_else(PoisonError::into_inner)).is_empty();
+        if self.options.retain && prepared {
+            let stays = |cluster: &Cluster| {
+                format!(
+                    "cluster {} stays: kubectl --kubeconfig {} get pods -A; `--reuse {}` runs in it, `gatelab down --all` takes it away",
+                    cluster.name,
+                    cluster.kubeconfig().display(),
+                    cluster.name
+                )
+            };
+            return Ok((!made.is_empty()).then(|| made.iter().map(stays).collect::<Vec<_>>().join("\n")));
         }
+        // Every one is tried, whatever becomes of the others.
+        let deleted = join_all(made.iter().map(Cluster::delete)).await;
+        deleted.into_iter().collect::<Result<Vec<()>, KindError>>()?;
+        Ok(None)
     }
 }
 
@@ -270,7 +364,7 @@ impl ClusterHandle for Handle {
     }
 
     fn host_ports(&self) -> Option<&HostPorts> {
-        self.host_ports.as_ref()
+        self.shared.as_ref().and_then(|shared| shared.host_ports.as_ref())
     }
 
     /// The next run, or the end of the invocation, takes away what is in the cluster.
