@@ -48,8 +48,9 @@ impl Choice {
             return Err(Failure::usage("--any-context goes with `--cluster context:NAME`"));
         }
         if !args.gateway_image.is_empty() && *self == Choice::Embedded {
-            return Err(Failure::usage("the embedded cluster runs gateways of this machine, not images")
-                .hint("`--gateway nginx@/path/to/nginx` takes another build; --gateway-image goes with `--cluster kind` or `context:NAME`"));
+            return Err(Failure::usage("the embedded cluster runs gateways of this machine, not images").hint(
+                "`--gateway nginx@/path/to/nginx` takes another build; --gateway-image goes with `--cluster kind` or `context:NAME`",
+            ));
         }
         let nodes = [("--nodes", args.nodes.is_some())];
         match nodes.iter().chain(of_kind).find(|(_, given)| *given && *self != Choice::Kind) {
@@ -87,7 +88,7 @@ pub fn for_lab(args: &ClusterArgs, cluster: Option<String>, plan: &Plan, images:
         Choice::Kind => Arc::new(Kind::new(KindOptions { nodes, name: cluster, images, ..KindOptions::default() })),
         Choice::Context(name) => {
             context(&name, args.any_context, cluster.unwrap_or_else(tenancy::new_mark), std::slice::from_ref(plan), images)?
-        },
+        }
     })
 }
 
@@ -166,7 +167,8 @@ mod tests {
             let args = args(line);
             named_images(&args.cluster, &gateways::choices(&args.gateway).unwrap())
         };
-        let (images, left) = named(&["--gateway", "nginx,envoy", "--gateway-image", "nginx=registry.example:5000/nginx:1@sha256:0"]).unwrap();
+        let (images, left) =
+            named(&["--gateway", "nginx,envoy", "--gateway-image", "nginx=registry.example:5000/nginx:1@sha256:0"]).unwrap();
         assert_eq!(images, [NamedImage { kind: ::gateways::GatewayKind::Nginx, image: "registry.example:5000/nginx:1@sha256:0".into() }]);
         assert_eq!(left, [gateways::Choice::any(::gateways::GatewayKind::Envoy)]);
         for (line, part) in [

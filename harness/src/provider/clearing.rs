@@ -14,6 +14,8 @@ use crate::kubernetes::{Kubernetes, KubernetesError, MARK, ObjectRef};
 
 /// Bound of emptying a cluster: finalizers and the namespace controller need seconds.
 const WITHIN: Duration = Duration::from_secs(120);
+/// Where others work a pod that is gone must not run on.
+const GUESTS_GRACE: u32 = 1;
 /// Kinds without a namespace that a gateway or a scenario may bring.
 const CLUSTER_WIDE: [(&str, &str); 9] = [
     ("networking.k8s.io/v1", "IngressClass"),
@@ -27,12 +29,17 @@ const CLUSTER_WIDE: [(&str, &str); 9] = [
     ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
 ];
 
-/// Takes namespaces away with all that is in them, and returns when they are gone.
+/// Takes namespaces away with all that is in them, and returns when they are gone. `grace`: what pods are given to end, in seconds; 0
+/// does not even wait for their node, which a busy one takes long to answer.
 ///
 /// # Errors
 /// When this takes too long.
-pub async fn remove_namespaces(kubernetes: &Kubernetes, names: impl IntoIterator<Item = &String>) -> Result<(), KubernetesError> {
-    let work = try_join_all(names.into_iter().map(|name| remove(kubernetes, name)));
+pub async fn remove_namespaces(
+    kubernetes: &Kubernetes,
+    names: impl IntoIterator<Item = &String>,
+    grace: u32,
+) -> Result<(), KubernetesError> {
+    let work = try_join_all(names.into_iter().map(|name| remove(kubernetes, name, grace)));
     let late = |_| KubernetesError::NotReached {
         what: "the end of the namespaces that the lab made".into(),
         waited: WITHIN,
@@ -49,7 +56,7 @@ pub async fn remove_marked(kubernetes: &Kubernetes, mark: &str) -> Result<(), Ku
     let label = format!("{MARK}={mark}");
     let namespaces = kubernetes.list("v1", "Namespace", None, Some(&label)).await?;
     let names: Vec<String> = namespaces.iter().filter_map(name_of).collect();
-    remove_namespaces(kubernetes, &names).await?;
+    remove_namespaces(kubernetes, &names, GUESTS_GRACE).await?;
     for (api_version, kind) in CLUSTER_WIDE {
         let objects = match kubernetes.list(api_version, kind, None, Some(&label)).await {
             Ok(objects) => objects,
@@ -81,7 +88,7 @@ fn name_of(object: &Value) -> Option<String> {
     object["metadata"]["name"].as_str().map(str::to_owned)
 }
 
-async fn remove(kubernetes: &Kubernetes, name: &str) -> Result<(), KubernetesError> {
+async fn remove(kubernetes: &Kubernetes, name: &str, grace: u32) -> Result<(), KubernetesError> {
     let client: &Client = kubernetes.client();
     let namespaces = Api::<Namespace>::all(client.clone());
     let action = format!("deleting namespace {name}");
@@ -89,7 +96,7 @@ async fn remove(kubernetes: &Kubernetes, name: &str) -> Result<(), KubernetesErr
     // The namespace controller gives pods their own grace period, which for a gateway is minutes. Nobody needs them any more.
     let pods = Api::<Pod>::namespaced(client.clone(), name);
     for pod in kubernetes.bounded("listing pods", pods.list(&ListParams::default())).await? {
-        let at_once = DeleteParams { grace_period_seconds: Some(1), ..DeleteParams::default() };
+        let at_once = DeleteParams { grace_period_seconds: Some(grace), ..DeleteParams::default() };
         gone(kubernetes.bounded(&action, pods.delete(&pod.name_any(), &at_once)).await.map(drop))?;
     }
     let ended = await_condition(namespaces, name, |namespace: Option<&Namespace>| namespace.is_none()).await;

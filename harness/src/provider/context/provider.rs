@@ -114,7 +114,13 @@ impl Provider for Context {
 
     fn setting(&self) -> ClusterSetting {
         let lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        ClusterSetting { quiet: QUIET, lacking, at_once: Some(1), patience: kind::provider::PATIENCE, reported_within: kind::provider::REPORTED_WITHIN }
+        ClusterSetting {
+            quiet: QUIET,
+            lacking,
+            at_once: Some(1),
+            patience: kind::provider::PATIENCE,
+            reported_within: kind::provider::REPORTED_WITHIN,
+        }
     }
 
     async fn prepare(&self, builds: &[GatewayBuild], tell: &(dyn Fn(String) + Send + Sync)) -> Result<(), ProviderError> {

@@ -105,13 +105,7 @@ struct BroughtUp {
 impl Kind {
     pub fn new(options: KindOptions) -> Self {
         let pool = Pool { free: PlainMutex::new(Vec::new()), turns: Arc::new(Semaphore::new(0)) };
-        Kind {
-            options,
-            made: PlainMutex::default(),
-            pool: Arc::new(pool),
-            lacking: PlainMutex::default(),
-            found: PlainMutex::default(),
-        }
+        Kind { options, made: PlainMutex::default(), pool: Arc::new(pool), lacking: PlainMutex::default(), found: PlainMutex::default() }
     }
 
     fn nodes(&self) -> u32 {

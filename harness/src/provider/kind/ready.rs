@@ -87,7 +87,7 @@ pub async fn namespaces(kubernetes: &Kubernetes) -> Result<BTreeSet<String>, Kin
 /// When this takes too long.
 pub async fn empty(kubernetes: &Kubernetes, keep: &BTreeSet<String>) -> Result<(), KindError> {
     let doomed = namespaces(kubernetes).await?;
-    Ok(clearing::remove_namespaces(kubernetes, doomed.difference(keep)).await?)
+    Ok(clearing::remove_namespaces(kubernetes, doomed.difference(keep), 0).await?)
 }
 
 async fn until<K>(api: Api<K>, name: String, condition: impl Condition<K>) -> Result<(), KindError>
@@ -117,9 +117,9 @@ fn node_is_ready(node: Option<&Node>) -> bool {
 }
 
 fn runs_everywhere(agents: Option<&DaemonSet>) -> bool {
-    agents.and_then(|agents| agents.status.as_ref()).is_some_and(|status| {
-        status.desired_number_scheduled > 0 && status.number_ready == status.desired_number_scheduled
-    })
+    agents
+        .and_then(|agents| agents.status.as_ref())
+        .is_some_and(|status| status.desired_number_scheduled > 0 && status.number_ready == status.desired_number_scheduled)
 }
 
 fn is_available(deployment: Option<&Deployment>) -> bool {

@@ -163,7 +163,8 @@ fn state(pod: &Pod) -> State {
         Some("Succeeded") => State::Over,
         phase => {
             let reasons: Vec<String> = all().filter_map(waiting).filter_map(|waiting| waiting.reason).collect();
-            let unscheduled = status.conditions.iter().flatten().find(|condition| condition.status == "False" && condition.message.is_some());
+            let unscheduled =
+                status.conditions.iter().flatten().find(|condition| condition.status == "False" && condition.message.is_some());
             let why = unscheduled.and_then(|condition| condition.message.clone()).unwrap_or_default();
             State::Under(format!("{} {} {why}", phase.unwrap_or("not scheduled"), reasons.join(", ")).trim().to_owned())
         }
@@ -178,7 +179,8 @@ mod tests {
     use super::*;
 
     fn of(phase: &str, state_of_container: Value) -> State {
-        let container = json!({ "name": CONTAINER, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state_of_container });
+        let container =
+            json!({ "name": CONTAINER, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state_of_container });
         state(&serde_json::from_value(json!({ "status": { "phase": phase, "containerStatuses": [container] } })).unwrap())
     }
 
@@ -193,7 +195,8 @@ mod tests {
         assert_eq!(of("Succeeded", json!({ "terminated": { "exitCode": 0 } })), State::Over);
         let said = json!({ "terminated": { "exitCode": 1, "message": "error: this image has no nginx\n", "reason": "Error" } });
         assert_eq!(of("Failed", said), State::Failed { said: "error: this image has no nginx (exit code 1)".into() });
-        let unstartable = json!({ "terminated": { "exitCode": 128, "reason": "StartError", "message": "exec: \"/gatelab\": no such file" } });
+        let unstartable =
+            json!({ "terminated": { "exitCode": 128, "reason": "StartError", "message": "exec: \"/gatelab\": no such file" } });
         assert!(matches!(of("Failed", unstartable), State::Failed { said } if said.contains("no such file")));
         assert_eq!(state(&Pod::default()), State::Under("not scheduled".into()));
     }
