@@ -1,14 +1,14 @@
-//! Taking away what a lab has put into a cluster that stays. All waits follow watches and are bounded.
+//! Taking away what a lab has put into a cluster that stays. All waits are bounded.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client, ResourceExt};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::kubernetes::{Kubernetes, KubernetesError, MARK, ObjectRef};
 
@@ -16,6 +16,12 @@ use crate::kubernetes::{Kubernetes, KubernetesError, MARK, ObjectRef};
 const WITHIN: Duration = Duration::from_secs(120);
 /// Where others work a pod that is gone must not run on.
 const GUESTS_GRACE: u32 = 1;
+/// Pause between two looks at pods that are going.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// A little less than the namespace controller waits before its first look (`namespaceDeletionGracePeriod`, 5 s).
+const CONTROLLER_LOOKS: Duration = Duration::from_secs(4);
+/// Annotation of a namespace that is going, and has no pods any more.
+const EMPTIED: &str = "gatelab.dev/emptied";
 /// Kinds without a namespace that a gateway or a scenario may bring.
 const CLUSTER_WIDE: [(&str, &str); 9] = [
     ("networking.k8s.io/v1", "IngressClass"),
@@ -98,6 +104,16 @@ async fn remove(kubernetes: &Kubernetes, name: &str, grace: u32) -> Result<(), K
     for pod in kubernetes.bounded("listing pods", pods.list(&ListParams::default())).await? {
         let at_once = DeleteParams { grace_period_seconds: Some(grace), ..DeleteParams::default() };
         gone(kubernetes.bounded(&action, pods.delete(&pod.name_any(), &at_once)).await.map(drop))?;
+    }
+    let deleted = tokio::time::Instant::now();
+    while !kubernetes.bounded("listing pods", pods.list(&ListParams::default())).await?.items.is_empty() {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    if deleted.elapsed() >= CONTROLLER_LOOKS {
+        // The controller found pods at its first look, and comes back after half of the longest grace period that they were written with,
+        // whatever they were given: two and a half minutes with a gateway. Any change of the namespace makes it look again.
+        let touched = Patch::Merge(json!({ "metadata": { "annotations": { EMPTIED: "true" } } }));
+        gone(kubernetes.bounded(&action, namespaces.patch(name, &PatchParams::default(), &touched)).await.map(drop))?;
     }
     let ended = await_condition(namespaces, name, |namespace: Option<&Namespace>| namespace.is_none()).await;
     let lost = |error: kube::runtime::wait::Error| KubernetesError::NotReached {
