@@ -169,8 +169,8 @@ mod tests {
         };
         let (images, left) =
             named(&["--gateway", "nginx,envoy", "--gateway-image", "nginx=registry.example:5000/nginx:1@sha256:0"]).unwrap();
-        assert_eq!(images, [NamedImage { kind: ::gateways::GatewayKind::Nginx, image: "registry.example:5000/nginx:1@sha256:0".into() }]);
-        assert_eq!(left, [gateways::Choice::any(::gateways::GatewayKind::Envoy)]);
+        assert_eq!(images, [NamedImage { kind: "nginx".parse().unwrap(), image: "registry.example:5000/nginx:1@sha256:0".into() }]);
+        assert_eq!(left, [gateways::Choice::any("envoy".parse().unwrap())]);
         for (line, part) in [
             (&["--gateway-image", "nginx"][..], "names no image"),
             (&["--gateway-image", "nginx="], "names no image"),

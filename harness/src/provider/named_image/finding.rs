@@ -173,7 +173,6 @@ fn state(pod: &Pod) -> State {
 
 #[cfg(test)]
 mod tests {
-    use gateways::GatewayKind;
     use serde_json::Value;
 
     use super::*;
@@ -203,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_pod_that_looks_has_the_image_and_the_lab_s_program() {
-        let named = NamedImage { kind: GatewayKind::Haproxy, image: "haproxy:3".into() };
+        let named = NamedImage { kind: "haproxy".parse().unwrap(), image: "haproxy:3".into() };
         let made: Pod = serde_json::from_value(pod("image-haproxy", &named)).unwrap();
         let spec = made.spec.unwrap();
         assert_eq!(spec.containers[0].image.as_deref(), Some("haproxy:3"));

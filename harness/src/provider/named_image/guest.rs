@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn a_gateway_that_is_not_there_is_told() {
         // Of this machine's: either it has a traefik of its own, or the error names it.
-        match look(GatewayKind::Traefik) {
+        match look("traefik".parse().unwrap()) {
             Ok(seen) => assert!(seen.binary.is_file()),
             Err(error) => assert!(error.to_string().contains("no traefik that runs"), "{error}"),
         }

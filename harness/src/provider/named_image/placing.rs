@@ -40,7 +40,7 @@ fn push(object: &mut Value, key: &str, item: Value) {
 
 #[cfg(test)]
 mod tests {
-    use gateways::{GatewayInstall, GatewayKind};
+    use gateways::GatewayInstall;
     use k8s_openapi::api::apps::v1::Deployment;
 
     use super::*;
@@ -56,7 +56,7 @@ mod tests {
             node_ports: None,
             service_annotations: std::collections::BTreeMap::new(),
         };
-        let mut manifests = gateways::manifests(GatewayKind::Nginx, &install);
+        let mut manifests = gateways::manifests("nginx".parse().unwrap(), &install);
         let others: Vec<Value> = manifests.iter().filter(|manifest| manifest["kind"] != "Deployment").cloned().collect();
         carry_agent_of_gateway(&mut manifests);
         assert!(others.iter().all(|other| manifests.contains(other)), "nothing else is touched");
