@@ -155,7 +155,7 @@ fn state(pod: &Pod) -> State {
             return State::Hopeless { reason, message: found.message.unwrap_or_default().trim().to_owned() };
         }
     }
-    for ended in all().filter_map(|one| one.state.as_ref()?.terminated.clone()).filter(|ended| ended.exit_code != 0) {
+    if let Some(ended) = all().filter_map(|one| one.state.as_ref()?.terminated.clone()).find(|ended| ended.exit_code != 0) {
         let said = ended.message.or(ended.reason).unwrap_or_default();
         return State::Failed { said: format!("{} (exit code {})", said.trim(), ended.exit_code) };
     }
