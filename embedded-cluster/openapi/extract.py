@@ -2,6 +2,9 @@
 """Makes schemas.deflate from Kubernetes' published OpenAPI v3 documents: see README.md.
 
 usage: extract.py <folder of the Go module k8s.io/kubernetes>
+
+The published documents leave the fixed sets of values out (`enum`, and what each means at the end of the description), which an API
+server tells: they are taken from the generated Go definitions that it is built with.
 """
 import json
 import re
@@ -24,6 +27,34 @@ for document in DOCUMENTS:
     for name, schema in content["components"]["schemas"].items():
         assert schemas.get(name, schema) == schema, f"{name} differs between documents"
         schemas[name] = schema
+
+generated = (Path(sys.argv[1]) / "pkg/generated/openapi/zz_generated.openapi.go").read_text()
+definition = {}
+for path, function in re.findall(r'^\t\t"?([^":]+)"?:\s+(schema_\w+)\(ref\),$', generated, re.M):
+    host, _, rest = path.partition("/")
+    definition[function] = ".".join(reversed(host.split("."))) + "." + rest.replace("/", ".")
+schema = field = description = None
+enumerations = 0
+for line in generated.splitlines():
+    text = line.lstrip("\t")
+    depth = len(line) - len(text)
+    if found := re.match(r"func (schema_\w+)\(ref ", line):
+        schema, field = schemas.get(definition.get(found[1], "")), None
+    elif schema is None:
+        continue
+    elif depth == 5 and (found := re.match(r'"([^"]+)": \{$', text)):
+        field = schema.get("properties", {}).get(found[1])
+    elif field is None:
+        continue
+    elif text.startswith("Description:") and depth == 7:
+        description = json.loads(text.removeprefix("Description:").strip().rstrip(","))
+    elif found := re.match(r"Enum:\s+\[\]interface\{\}\{(.*)\},$", text):
+        # Of the field, or of what is in a list or map.
+        of = field if depth == 7 else field.get("items") or field["additionalProperties"]
+        of["enum"] = json.loads(f"[{found[1]}]")
+        field["description"] = description
+        enumerations += 1
+assert enumerations > 50, f"only {enumerations} enumerations found"
 
 lines = []
 for name, schema in sorted(schemas.items()):

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use gatelab_tests::Home;
-use gatelab_tests::transcript::{Script, Stage, render};
+use gatelab_tests::transcript::{BUSYBOX, Script, Stage, one_node, render};
 
 /// The kubectl that the snapshot was taken with.
 const KUBECTL: &str = "Client Version: v1.33";
 
 /// What the embedded cluster does not serve yet: to be taken out one by one as it comes.
-const LACKING: [&str; 1] = ["autoscaling-v1"];
+const LACKING: [&str; 0] = [];
 
 /// At least so many kubectl commands have their output held.
 const LEAST: usize = 120;
@@ -36,7 +36,8 @@ fn kubectl_prints_what_it_prints_on_kubernetes() {
         return;
     }
     let home = Home::new();
-    let up = home.gatelab().args(["up", "--name", "transcript"]).output().expect("gatelab starts");
+    let scenarios = one_node(home.path()).expect("a folder").display().to_string();
+    let up = home.gatelab().args(["up", "--scenarios", &scenarios, "--name", "transcript"]).output().expect("gatelab starts");
     if !up.status.success() {
         let said = String::from_utf8_lossy(&up.stderr);
         assert!(said.contains("namespaces"), "up: {said}");
@@ -56,7 +57,7 @@ fn kubectl_prints_what_it_prints_on_kubernetes() {
     let script = Script::parse(&text, &LACKING.map(str::to_owned)).expect("a script");
     let commands = commands();
     let folder = commands.parent().expect("a folder");
-    let entries = Stage { kubeconfig: &kubeconfig, kubectl: None, folder }.run(&script);
+    let entries = Stage { kubeconfig: &kubeconfig, kubectl: None, folder, busybox: BUSYBOX }.run(&script);
     let _ = home.gatelab().args(["down", "--all"]).output();
     let entries = entries.expect("every step that prepares succeeds");
     insta::with_settings!({snapshot_path => folder.join("snapshots"), prepend_module_to_snapshot => false, omit_expression => true}, {

@@ -73,6 +73,31 @@ fn cannot_handle(kind: &Kind, why: &str) -> Refusal {
     Refusal::bad_request(format!("{} in version \"{}\" cannot be handled as a {}: {why}", resource.kind, resource.version, resource.kind))
 }
 
+const BAD_AMOUNT: &str = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+
+/// Whether what a container, claim or the like requests or is limited to is no amount.
+fn has_bad_amount(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map.iter().any(|(name, value)| match name.as_str() {
+            "resources" => ["requests", "limits"].iter().any(|list| {
+                let amounts = value.get(*list).and_then(Value::as_object).into_iter().flatten();
+                amounts.filter_map(|(_, amount)| amount.as_str()).any(|amount| crate::store::amount(amount).is_none())
+            }),
+            _ => has_bad_amount(value),
+        }),
+        Value::Array(list) => list.iter().any(has_bad_amount),
+        _ => false,
+    }
+}
+
+/// The base64 decoder's complaint in Go's words; of other mistakes Go would name its structs.
+fn wrong_type(error: &str) -> String {
+    match error.split_once("Invalid symbol ").and_then(|(_, rest)| rest.split_once(", offset ")) {
+        Some((_, at)) => format!("illegal base64 data at input byte {}", at.trim_end_matches('.')),
+        None => format!("json: {error}"),
+    }
+}
+
 /// Reads an object by its type and drops fields that the type does not have, with warnings or an error as the
 /// parameter `fieldValidation` wants.
 ///
@@ -81,7 +106,10 @@ fn cannot_handle(kind: &Kind, why: &str) -> Refusal {
 pub(crate) fn typed(call: &Call, kind: &Kind, object: Value, warnings: &mut Vec<String>) -> Result<Value, Refusal> {
     let (known, unknown) = match kind.round_trip {
         Some(round_trip) => {
-            let mut known = round_trip(&object).map_err(|error| cannot_handle(kind, &format!("json: {error}")))?;
+            if has_bad_amount(&object) {
+                return Err(cannot_handle(kind, BAD_AMOUNT));
+            }
+            let mut known = round_trip(&object).map_err(|error| cannot_handle(kind, &wrong_type(&error.to_string())))?;
             let mut unknown = Vec::new();
             unknown_fields(&object, &known, String::new(), &mut unknown);
             only_given(&object, &mut known);

@@ -165,6 +165,11 @@ fn group_object(kinds: &[Arc<Kind>], group: &str) -> Option<Value> {
     Some(json!({"name": group, "versions": versions, "preferredVersion": preferred}))
 }
 
+/// All namespaces at once cannot be deleted.
+fn verbs(kind: &Kind) -> Vec<&'static str> {
+    VERBS.into_iter().filter(|verb| *verb != "deletecollection" || !kind.is("", "namespaces")).collect()
+}
+
 fn resource_list(kinds: &[Arc<Kind>], group: &str, version: &str) -> Result<Response<Body>, Refusal> {
     let mut resources = Vec::new();
     for kind in kinds.iter().filter(|kind| kind.resource.group == group && kind.resource.version == version) {
@@ -173,7 +178,7 @@ fn resource_list(kinds: &[Arc<Kind>], group: &str, version: &str) -> Result<Resp
             "singularName": kind.singular,
             "namespaced": kind.is_namespaced(),
             "kind": kind.resource.kind,
-            "verbs": VERBS,
+            "verbs": verbs(kind),
             "storageVersionHash": hash(&kind.qualified_plural()),
         });
         if !kind.short_names.is_empty() {
@@ -255,7 +260,7 @@ fn aggregated_resources(kinds: &[Arc<Kind>], group: &str, version: &str) -> Vec<
             "responseKind": response_kind,
             "scope": scope(kind.is_namespaced()),
             "singularResource": kind.singular,
-            "verbs": VERBS,
+            "verbs": verbs(kind),
         });
         if !kind.short_names.is_empty() {
             entry["shortNames"] = json!(kind.short_names);

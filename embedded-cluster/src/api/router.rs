@@ -25,6 +25,9 @@ const BODY_LIMIT: usize = 3 * 1024 * 1024;
 /// A client that sends its body more slowly than this is cut off.
 const BODY_TIME: Duration = Duration::from_secs(60);
 
+/// With every answer about Endpoints, since 1.33.
+const ENDPOINTS_DEPRECATED: &str = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
+
 /// A request, read as far as all handlers need it.
 pub(crate) struct Call {
     pub state: Arc<ApiState>,
@@ -119,7 +122,11 @@ async fn answer(state: Arc<ApiState>, identity: Option<Identity>, request: Reque
     }
     let call = read_call(state, identity, parts, incoming, query).await?;
     let (kind, name) = (target.kind.clone(), target.name.clone());
-    dispatch(&call, &target).await.map_err(|refusal| refusal.about(&kind, name.as_deref()))
+    let mut response = dispatch(&call, &target).await.map_err(|refusal| refusal.about(&kind, name.as_deref()))?;
+    if kind.is("", "endpoints") {
+        respond::warn(&mut response, &[ENDPOINTS_DEPRECATED.to_owned()]);
+    }
+    Ok(response)
 }
 
 async fn dispatch(call: &Call, target: &Target) -> Result<Response<Body>, Refusal> {

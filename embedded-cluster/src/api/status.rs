@@ -166,6 +166,15 @@ fn drop_empty(details: &mut Value) {
     }
 }
 
+/// `Service "shop" is invalid: spec.clusterIPs: Invalid value: …` taken apart: clients show the causes.
+fn invalid_details(message: &str) -> Option<Value> {
+    let (object, mistake) = message.split_once(" is invalid: ")?;
+    let (kind, name) = object.split_once(' ')?;
+    let (field, message) = mistake.split_once(": ")?;
+    let cause = json!({"reason": "FieldValueInvalid", "message": message, "field": field});
+    Some(json!({"name": name.trim_matches('"'), "kind": kind, "causes": [cause]}))
+}
+
 impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Self {
         let (code, reason) = match fault.reason {
@@ -177,6 +186,7 @@ impl From<Fault> for Refusal {
             Reason::BadRequest => (400, "BadRequest"),
             Reason::Forbidden => (403, "Forbidden"),
         };
-        Self::new(code, reason, fault.message)
+        let details = (code == 422).then(|| invalid_details(&fault.message)).flatten();
+        Self { details, ..Self::new(code, reason, fault.message) }
     }
 }

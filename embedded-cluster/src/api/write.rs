@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::{Response, StatusCode};
-use rand::RngExt as _;
 use serde_json::{Value, json};
 
 use super::kinds::{Kind, Sub};
@@ -14,7 +13,7 @@ use super::route::Target;
 use super::router::Call;
 use super::status::Refusal;
 use super::{admission, authorization, body, convert, fields, patch, validation};
-use crate::store::{DeleteOptions, Fault};
+use crate::store::{DeleteOptions, Fault, random_suffix};
 
 pub(super) fn create(call: &Call, target: &Target) -> Result<Response<Body>, Refusal> {
     let kind = &target.kind;
@@ -86,13 +85,6 @@ fn clear_system_fields(kind: &Kind, object: &mut Value) {
     if !keeps_status && let Some(object) = object.as_object_mut() {
         object.remove("status");
     }
-}
-
-/// `names.SimpleNameGenerator`: five characters without vowels and look-alikes.
-fn random_suffix() -> String {
-    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    let mut random = rand::rng();
-    (0..5).map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())])).collect()
 }
 
 fn check_namespace(target: &Target, object: &Value) -> Result<(), Refusal> {
@@ -167,10 +159,12 @@ pub(super) fn replace(
         && !given.is_empty()
         && given != actual
     {
+        let name = current["metadata"]["name"].as_str().unwrap_or_default();
+        let place = current["metadata"]["namespace"].as_str().map(|namespace| format!("{namespace}/")).unwrap_or_default();
         let message = format!(
-            "Operation cannot be fulfilled on {} \"{}\": StorageError: invalid object, Code: 4, Precondition failed: UID in precondition: {given}, UID in object meta: {actual}",
+            "Operation cannot be fulfilled on {} \"{name}\": StorageError: invalid object, Code: 4, Key: /registry/{}/{place}{name}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {given}, UID in object meta: {actual}",
             kind.qualified_plural(),
-            current["metadata"]["name"].as_str().unwrap_or_default()
+            kind.resource.plural,
         );
         return Err(Refusal::new(409, "Conflict", message));
     }
@@ -227,7 +221,7 @@ pub(super) fn patch(call: &Call, target: &Target) -> Result<Response<Body>, Refu
     let outcome = change(call, target, name, |current| {
         let shown = convert::outgoing(kind, &Arc::new(current.clone()));
         let patched = patch.apply(call, target, &shown)?;
-        let next = body::typed(call, kind, patched.object, &mut warnings)?;
+        let next = body::typed(call, kind, patched.object, &mut warnings).map_err(|refusal| patch.does_not_fit(refusal))?;
         check_identity(kind, current, &next)?;
         let operation = fields::Write { manager: call.field_manager(), sub: target.sub };
         let next = convert::incoming(kind, next);

@@ -28,6 +28,12 @@ pub(super) struct Fields {
     any_weekday: bool,
 }
 
+/// # Errors
+/// What is wrong with the schedule.
+pub(crate) fn check_schedule(text: &str) -> Result<(), String> {
+    Schedule::parse(text).map(drop)
+}
+
 const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use k8s_openapi::Metadata;
-use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::api::core::v1::{Event, EventSeries, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 
 use super::objects::Objects;
 use crate::store::Store;
@@ -37,13 +37,20 @@ pub(crate) struct Recorder {
     events: Objects<Event>,
     component: &'static str,
     host: Option<String>,
+    /// Written through `events.k8s.io`, as kube-scheduler does: with a time in microseconds, and a series instead of a count.
+    is_new: bool,
     known: Arc<Mutex<HashMap<Sameness, String>>>,
 }
 
 impl Recorder {
     /// `host` is the node of a kubelet.
     pub(crate) fn new(store: &Store, component: &'static str, host: Option<String>) -> Self {
-        Self { events: Objects::new(store), component, host, known: Arc::default() }
+        Self { events: Objects::new(store), component, host, is_new: false, known: Arc::default() }
+    }
+
+    /// Of a component that writes events of the new API; `instance` is where it runs.
+    pub(crate) fn of_new_events(store: &Store, component: &'static str, instance: String) -> Self {
+        Self { is_new: true, ..Self::new(store, component, Some(instance)) }
     }
 
     pub(crate) fn normal(&self, about: &ObjectReference, reason: &str, message: impl Into<String>) {
@@ -67,8 +74,13 @@ impl Recorder {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(name) = known.get(&same) {
             let counted = self.events.modify(&(namespace.clone(), name.clone()), |event| {
-                event.count = Some(event.count.unwrap_or(1) + 1);
-                event.last_timestamp = Some(Time(now));
+                if self.is_new {
+                    let count = event.series.as_ref().and_then(|series| series.count).unwrap_or(1) + 1;
+                    event.series = Some(EventSeries { count: Some(count), last_observed_time: Some(MicroTime(now)) });
+                } else {
+                    event.count = Some(event.count.unwrap_or(1) + 1);
+                    event.last_timestamp = Some(Time(now));
+                }
             });
             if counted.is_ok() {
                 return;
@@ -76,7 +88,7 @@ impl Recorder {
         }
         // client-go names events after the object and the time in hexadecimal nanoseconds.
         let name = format!("{}.{:x}", about.name.as_deref().unwrap_or_default(), now.as_nanosecond());
-        let event = Event {
+        let mut event = Event {
             metadata: ObjectMeta { name: Some(name.clone()), namespace: Some(namespace.clone()), ..ObjectMeta::default() },
             involved_object: about.clone(),
             reason: Some(reason.to_owned()),
@@ -93,6 +105,18 @@ impl Recorder {
             reporting_instance: Some(self.host.clone().unwrap_or_default()),
             ..Event::default()
         };
+        if self.is_new {
+            event = Event {
+                action: Some(if severity == Severity::Normal { "Binding" } else { "Scheduling" }.to_owned()),
+                event_time: Some(MicroTime(now)),
+                count: None,
+                first_timestamp: None,
+                last_timestamp: None,
+                source: None,
+                reporting_instance: self.host.as_ref().map(|host| format!("{}-{host}", self.component)),
+                ..event
+            };
+        }
         match self.events.create(&namespace, &event) {
             Ok(_) => {
                 if known.len() >= REMEMBERED {

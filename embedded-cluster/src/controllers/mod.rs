@@ -42,6 +42,7 @@ mod stateful_pods;
 mod stateful_set;
 mod volume_claims;
 
+pub(crate) use cron_schedule::check_schedule;
 pub(crate) use network::link_of;
 pub(crate) use role_aggregation::aggregate_roles;
 

@@ -42,9 +42,12 @@ pub(super) async fn run(store: Store, pods: Objects<Pod>) {
         Trigger::new(nodes.resource(), move |_| unbound(&other_waiting)),
         Trigger::new(claims.resource(), move |_| unbound(&claiming)),
     ];
-    let scheduler = Scheduler { claims, recorder: Recorder::new(&store, NAME, None), nodes, pods };
+    let scheduler = Scheduler { claims, recorder: Recorder::of_new_events(&store, NAME, HOST.to_owned()), nodes, pods };
     drive(store, triggers, move |key| scheduler.reconcile(key)).await;
 }
+
+/// The control plane has no machine of its own; the first node stands for it.
+const HOST: &str = "node-0";
 
 struct Scheduler {
     nodes: Objects<Node>,

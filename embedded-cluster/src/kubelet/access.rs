@@ -133,6 +133,12 @@ impl PodAccess for ClusterPods {
         target: &ContainerTarget,
         options: &LogOptions,
     ) -> Result<BoxStream<'static, std::io::Result<Bytes>>, AccessError> {
+        // A pod that waits for a node has said nothing yet: kube-apiserver answers with an empty log, where exec is refused.
+        let unscheduled = self.pod(&target.namespace, &target.pod)?;
+        if unscheduled.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_none_or(str::is_empty) {
+            container_name(&unscheduled, target.container.as_deref())?;
+            return Ok(Box::pin(futures::stream::empty()));
+        }
         let Found { kubelet, pod, container } = self.find(target).await?;
         let (namespace, name, address) = (&target.namespace, &target.pod, kubelet.node.address);
         let url = format!("https://{address}:{KUBELET_PORT}/containerLogs/{namespace}/{name}/{}", container.name);

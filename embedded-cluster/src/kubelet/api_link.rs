@@ -21,6 +21,8 @@ use tokio_rustls::TlsConnector;
 use crate::network::Netns;
 
 /// Pause before a request that failed is tried again.
+/// A kubelet's default; nobody acts on it, what counts is how long there was no renewal.
+const LEASE_SECONDS: u32 = 40;
 const RETRY: Duration = Duration::from_millis(200);
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 
@@ -102,7 +104,7 @@ impl ApiLink {
     pub(super) async fn keep_lease(&self, node_uid: &str) {
         let Some(to) = &self.to else { return std::future::pending().await };
         loop {
-            let pause = match self.renew(node_uid, to.grace).await {
+            let pause = match self.renew(node_uid).await {
                 Ok(()) => to.renew_every,
                 Err(error) => {
                     tracing::debug!(node = self.node, %error, "the node's lease was not renewed");
@@ -113,7 +115,7 @@ impl ApiLink {
         }
     }
 
-    async fn renew(&self, node_uid: &str, grace: Duration) -> Result<(), LinkError> {
+    async fn renew(&self, node_uid: &str) -> Result<(), LinkError> {
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
         let path = format!("{LEASES}/{}", self.node);
         let renewal = json!({"spec": {"renewTime": now}});
@@ -125,7 +127,7 @@ impl ApiLink {
         let lease = json!({
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
             "metadata": {"name": self.node, "namespace": "kube-node-lease", "ownerReferences": [owner]},
-            "spec": {"holderIdentity": self.node, "leaseDurationSeconds": grace.as_secs().max(1), "renewTime": now},
+            "spec": {"holderIdentity": self.node, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now},
         });
         self.ask(Method::POST, LEASES, Some(lease), "application/json").await
     }

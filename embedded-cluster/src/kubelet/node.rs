@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{FutureExt, StreamExt};
 use ipnet::Ipv4Net;
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 
@@ -64,7 +64,6 @@ pub struct Kubelet {
     pub(super) config_maps: Objects<ConfigMap>,
     pub(super) secrets: Objects<Secret>,
     pub(super) services: Objects<Service>,
-    pub(super) accounts: Objects<ServiceAccount>,
     /// Workers by pod uid.
     workers: Mutex<BTreeMap<String, WorkerHandle>>,
 }
@@ -85,7 +84,6 @@ impl Kubelet {
             config_maps: Objects::new(store),
             secrets: Objects::new(store),
             services: Objects::new(store),
-            accounts: Objects::new(store),
             workers: Mutex::default(),
             store: store.clone(),
             node,

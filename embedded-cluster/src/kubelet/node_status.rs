@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec, NodeStatus, NodeSystemInfo, ObjectReference,
+    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec, NodeStatus, NodeSystemInfo, ObjectReference,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -17,6 +17,9 @@ use crate::controllers::reconcile::follow;
 
 /// The Kubernetes version that nodes report.
 pub(super) const KUBELET_VERSION: &str = "v1.33.4";
+
+/// Where a kubelet listens.
+const KUBELET_PORT: i32 = 10250;
 
 /// Type, status while all is well, reason, message.
 const CONDITIONS: [(&str, &str, &str, &str); 4] = [
@@ -135,6 +138,8 @@ impl Kubelet {
         ];
         let mut labels: BTreeMap<String, String> = well_known.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         labels.extend(self.node.labels.iter().cloned());
+        let annotations = [("node.alpha.kubernetes.io/ttl", "0"), ("volumes.kubernetes.io/controller-managed-attach-detach", "true")];
+        let annotations = annotations.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         let amounts = [
             ("cpu", format!("{}", quantity::NODE_CPUS)),
             ("memory", format!("{}Ki", quantity::NODE_MEMORY / 1024.0)),
@@ -144,7 +149,12 @@ impl Kubelet {
         let capacity: BTreeMap<String, Quantity> = amounts.map(|(k, v)| (k.to_owned(), Quantity(v))).into();
         let address = |kind: &str, address: String| NodeAddress { type_: kind.to_owned(), address };
         Node {
-            metadata: ObjectMeta { name: Some(name.clone()), labels: Some(labels), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                labels: Some(labels),
+                annotations: Some(annotations),
+                ..ObjectMeta::default()
+            },
             spec: Some(NodeSpec {
                 pod_cidr: Some(self.node.pod_cidr.to_string()),
                 pod_cidrs: Some(vec![self.node.pod_cidr.to_string()]),
@@ -155,12 +165,13 @@ impl Kubelet {
                 capacity: Some(capacity.clone()),
                 allocatable: Some(capacity),
                 conditions: Some(CONDITIONS.map(condition).to_vec()),
-                daemon_endpoints: Some(NodeDaemonEndpoints::default()),
+                daemon_endpoints: Some(NodeDaemonEndpoints { kubelet_endpoint: Some(DaemonEndpoint { port: KUBELET_PORT }) }),
                 node_info: Some(NodeSystemInfo {
                     architecture: arch.to_owned(),
                     operating_system: "linux".to_owned(),
                     kubelet_version: KUBELET_VERSION.to_owned(),
-                    kube_proxy_version: KUBELET_VERSION.to_owned(),
+                    // Never true, and empty since 1.33.
+                    kube_proxy_version: String::new(),
                     container_runtime_version: format!("gatelab://{}", env!("CARGO_PKG_VERSION")),
                     kernel_version: read_line("/proc/sys/kernel/osrelease"),
                     boot_id: read_line("/proc/sys/kernel/random/boot_id"),

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container as ContainerTemplate, ObjectReference
 use super::environment::expand;
 use super::node::Kubelet;
 use super::{quantity, resolv};
-use crate::runtime::{ContainerId, ContainerSpec, Mount, RuntimeError, SandboxSpec};
+use crate::runtime::{ContainerId, ContainerSpec, ImageInfo, Mount, RuntimeError, SandboxSpec};
 
 /// What is started, with everything looked up.
 pub(super) struct Request {
@@ -29,14 +29,18 @@ pub(super) struct Started {
 pub(super) enum StartError {
     /// No such image.
     Image(String),
+    /// Something that the container's configuration names is not there.
+    Configuration(String),
     CannotStart(String),
 }
 
-pub(super) async fn start(kubelet: &Kubelet, pod: &Pod, request: Request, about: &ObjectReference) -> Result<Started, StartError> {
-    let template = &request.template;
-    let image = template.image.clone().unwrap_or_default();
-    let info = match kubelet.runtime.image(&image).await {
-        Ok(info) => info,
+/// Tells by events how it went.
+pub(super) async fn find_image(kubelet: &Kubelet, image: &str, about: &ObjectReference) -> Result<ImageInfo, StartError> {
+    match kubelet.runtime.image(image).await {
+        Ok(info) => {
+            kubelet.recorder.normal(about, "Pulled", format!("Container image \"{image}\" already present on machine"));
+            Ok(info)
+        }
         Err(error) => {
             kubelet.recorder.normal(about, "Pulling", format!("Pulling image \"{image}\""));
             let detail = match &error {
@@ -45,10 +49,15 @@ pub(super) async fn start(kubelet: &Kubelet, pod: &Pod, request: Request, about:
             };
             let message = format!("failed to pull and unpack image \"{image}\": {detail}");
             kubelet.recorder.warning(about, "Failed", format!("Failed to pull image \"{image}\": {message}"));
-            return Err(StartError::Image(message));
+            Err(StartError::Image(message))
         }
-    };
-    kubelet.recorder.normal(about, "Pulled", format!("Container image \"{image}\" already present on machine"));
+    }
+}
+
+pub(super) async fn start(kubelet: &Kubelet, pod: &Pod, request: Request, about: &ObjectReference) -> Result<Started, StartError> {
+    let template = &request.template;
+    let image = template.image.clone().unwrap_or_default();
+    let info = find_image(kubelet, &image, about).await?;
     let spec = container_spec(&request, image);
     kubelet.recorder.normal(about, "Created", format!("Created container: {}", template.name));
     if let Some(folder) = request.log_path.parent()

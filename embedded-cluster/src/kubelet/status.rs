@@ -5,12 +5,14 @@ use std::net::Ipv4Addr;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodCondition,
-    PodIP, PodStatus,
+    PodIP, PodStatus, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::container::{Container, Ended, Role, State};
 use super::quantity;
+
+const OWN_CONDITIONS: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
 /// What a status is made from besides the pod itself.
 pub(super) struct View<'a> {
@@ -82,6 +84,8 @@ fn conditions(status: &mut PodStatus, view: &View<'_>, phase: &str, gates: &[Str
             None => conditions.push(condition),
         }
     };
+    // The kubelet writes its own in this order, behind those of others.
+    let order = |kind: &str| OWN_CONDITIONS.iter().position(|own| *own == kind).map_or(0, |at| at + 1);
     let names = |containers: Vec<&Container>| containers.iter().map(|c| c.name()).collect::<Vec<_>>().join(" ");
     set("PodReadyToStartContainers", view.pod_ip.is_some() && view.stopped.is_none(), None, None);
     let waiting_init: Vec<_> = view.containers.iter().filter(|c| !is_initialized(c)).collect();
@@ -112,6 +116,7 @@ fn conditions(status: &mut PodStatus, view: &View<'_>, phase: &str, gates: &[Str
         }
         _ => set("Ready", ready, reason, message),
     }
+    status.conditions.iter_mut().for_each(|conditions| conditions.sort_by_key(|condition| order(&condition.type_)));
 }
 
 /// Whether the container no longer holds up what comes after it.
@@ -176,9 +181,21 @@ fn container_status(container: &Container) -> ContainerStatus {
         State::Ended(ended) => ended.id.clone(),
         _ => container.id().cloned().or_else(|| container.previous.as_ref().and_then(|p| p.id.clone())),
     };
+    let mounts = container.template.volume_mounts.iter().flatten().map(|mount| VolumeMountStatus {
+        name: mount.name.clone(),
+        mount_path: mount.mount_path.clone(),
+        read_only: mount.read_only.filter(|read_only| *read_only),
+        recursive_read_only: (mount.read_only == Some(true)).then(|| "Disabled".to_owned()),
+    });
+    let mounts: Vec<_> = mounts.collect();
+    // Read from its cgroup, so only of a container that there was (in-place resizing, since 1.33).
+    let resources = shown_id.is_some().then(|| container.template.resources.clone().unwrap_or_default());
     ContainerStatus {
         name: container.name().to_owned(),
-        image: if container.image.is_empty() { image } else { container.image.clone() },
+        image: if container.image.is_empty() || shown_id.is_none() { image } else { full_name(&container.image) },
+        allocated_resources: resources.as_ref().and_then(|resources| resources.requests.clone()),
+        resources,
+        volume_mounts: Some(mounts).filter(|mounts| !mounts.is_empty()),
         image_id: container.image_id.clone(),
         container_id: shown_id.map(|id| container_id(&id.0)),
         ready: container.is_ready(),
@@ -188,6 +205,18 @@ fn container_status(container: &Container) -> ContainerStatus {
         last_state: Some(container.previous.as_ref().map(terminated).unwrap_or_default()),
         ..ContainerStatus::default()
     }
+}
+
+/// An image's name as containerd knows it: with registry and tag (`reference.ParseDockerRef`).
+fn full_name(image: &str) -> String {
+    let registry = image.split_once('/').map(|(first, _)| first).filter(|first| first.contains(['.', ':']) || *first == "localhost");
+    let name = match registry {
+        Some(_) => image.to_owned(),
+        None if image.contains('/') => format!("docker.io/{image}"),
+        None => format!("docker.io/library/{image}"),
+    };
+    let last = name.rsplit('/').next().unwrap_or_default();
+    if last.contains([':', '@']) { name } else { format!("{name}:latest") }
 }
 
 fn container_id(id: &str) -> String {
@@ -242,4 +271,22 @@ fn qos_class(pod: &Pod) -> String {
         (true, false) => "Burstable",
     }
     .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_named_as_containerd_does() {
+        for (given, full) in [
+            ("nginx", "docker.io/library/nginx:latest"),
+            ("gatelab/lab:dev", "docker.io/gatelab/lab:dev"),
+            ("localhost:5000/a", "localhost:5000/a:latest"),
+            ("registry.k8s.io/pause:3.10", "registry.k8s.io/pause:3.10"),
+            ("a@sha256:0", "docker.io/library/a@sha256:0"),
+        ] {
+            assert_eq!(full_name(given), full);
+        }
+    }
 }

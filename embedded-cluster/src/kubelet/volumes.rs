@@ -16,8 +16,8 @@ use super::environment::{ConfigError, field, resource};
 use super::node::Kubelet;
 use crate::runtime::Mount;
 
-const TOKEN_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-const TOKEN_VOLUME: &str = "kube-api-access";
+/// In every namespace, a moment after the namespace.
+const ROOT_CA: &str = "kube-root-ca.crt";
 
 /// Why a volume cannot be mounted: event `FailedMount`, and the pod waits.
 #[derive(Debug, thiserror::Error)]
@@ -61,10 +61,6 @@ impl Volumes {
                 self.write(&volume.name, payload).map_err(|e| failed(e.to_string()))?;
             }
         }
-        if mounts_token(kubelet, pod) {
-            let written = self.write(TOKEN_VOLUME, token_payload(kubelet, pod));
-            written.map_err(|e| VolumeError { volume: TOKEN_VOLUME.to_owned(), detail: e.to_string() })?;
-        }
         Ok(())
     }
 
@@ -85,11 +81,6 @@ impl Volumes {
             // What comes from the API is read-only however it is mounted (since Kubernetes 1.9).
             let from_api = self.written.contains_key(&mount.name);
             mounts.push(Mount { source, target: PathBuf::from(&mount.mount_path), read_only: from_api || mount.read_only == Some(true) });
-        }
-        if let Some(source) = self.sources.get(TOKEN_VOLUME)
-            && !mounts.iter().any(|m| m.target == Path::new(TOKEN_FOLDER))
-        {
-            mounts.push(Mount { source: source.clone(), target: PathBuf::from(TOKEN_FOLDER), read_only: true });
         }
         Ok(mounts)
     }
@@ -242,6 +233,11 @@ fn config_map(
     mode: u32,
 ) -> Result<Payload, ConfigError> {
     let Some(map) = kubelet.config_maps.get(namespace, name) else {
+        // A kubelet would try again until it is there; a lab has no second to spare.
+        if name == ROOT_CA {
+            let certificate = kubelet.settings.ca_certificate.clone().into_bytes();
+            return chosen([("ca.crt".to_owned(), certificate)].into(), items, optional, mode);
+        }
         return if optional { Ok(Payload::new()) } else { Err(ConfigError(format!("configmap \"{name}\" not found"))) };
     };
     let text = map.data.iter().flatten().map(|(k, v)| (k.clone(), v.clone().into_bytes()));
@@ -311,20 +307,6 @@ fn downward(
 fn service_account(pod: &Pod) -> String {
     let named = pod.spec.as_ref().and_then(|s| s.service_account_name.clone()).filter(|name| !name.is_empty());
     named.unwrap_or_else(|| "default".to_owned())
-}
-
-/// The pod's own word counts more than its service account's.
-fn mounts_token(kubelet: &Kubelet, pod: &Pod) -> bool {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let own = pod.spec.as_ref().and_then(|s| s.automount_service_account_token);
-    own.or_else(|| kubelet.accounts.get(namespace, &service_account(pod))?.automount_service_account_token).unwrap_or(true)
-}
-
-fn token_payload(kubelet: &Kubelet, pod: &Pod) -> Payload {
-    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-    let token = (kubelet.settings.token_issuer)(&namespace, &service_account(pod));
-    let file = |name: &str, content: String| (name.to_owned(), (content.into_bytes(), 0o644));
-    [file("token", token), file("ca.crt", kubelet.settings.ca_certificate.clone()), file("namespace", namespace)].into()
 }
 
 #[cfg(test)]

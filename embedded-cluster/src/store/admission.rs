@@ -3,13 +3,17 @@
 
 use std::sync::Arc;
 
+use rand::RngExt as _;
 use serde_json::{Value, json};
 
-use super::Resource;
 use super::objects::{Fault, Reason};
+use super::{Resource, defaults};
 
 /// Labels of a Job's pods; the short ones are older.
 const CONTROLLER_UID: [&str; 2] = ["batch.kubernetes.io/controller-uid", "controller-uid"];
+/// Beginning of the name of the volume with a pod's credentials, and where containers find them.
+const TOKEN_VOLUME: &str = "kube-api-access-";
+const TOKEN_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const JOB_NAME: [&str; 2] = ["batch.kubernetes.io/job-name", "job-name"];
 
 /// Plugins ServiceAccount and Priority.
@@ -42,6 +46,54 @@ pub(super) fn pod(pod: &mut Value, classes: &[Arc<Value>]) -> Result<(), Fault> 
     Ok(())
 }
 
+/// Plugin ServiceAccount: credentials for the API in every container that has nothing of its own at their place. `accounts` are
+/// those of the namespace.
+pub(super) fn api_access(pod: &mut Value, accounts: &[Arc<Value>]) {
+    let Some(spec) = pod["spec"].as_object_mut() else { return };
+    let wanted = spec.get("serviceAccountName").and_then(Value::as_str).unwrap_or("default");
+    let account = accounts.iter().find(|account| account["metadata"]["name"] == wanted);
+    let own = spec.get("automountServiceAccountToken").and_then(Value::as_bool);
+    if own.or_else(|| account?["automountServiceAccountToken"].as_bool()) == Some(false) {
+        return;
+    }
+    let volumes = spec.get("volumes").and_then(Value::as_array).into_iter().flatten();
+    let known = volumes.filter_map(|volume| volume["name"].as_str()).find(|name| name.starts_with(TOKEN_VOLUME)).map(str::to_owned);
+    let is_new = known.is_none();
+    let name = known.unwrap_or_else(|| format!("{TOKEN_VOLUME}{}", random_suffix()));
+    let mut mounted = false;
+    for list in ["initContainers", "containers"] {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().filter(|item| item.is_object()) {
+            if !container["volumeMounts"].is_array() {
+                container["volumeMounts"] = json!([]);
+            }
+            let Some(mounts) = container["volumeMounts"].as_array_mut() else { continue };
+            if !mounts.iter().any(|mount| mount["mountPath"] == TOKEN_FOLDER) {
+                mounts.push(json!({"name": name, "readOnly": true, "mountPath": TOKEN_FOLDER}));
+                mounted = true;
+            }
+        }
+    }
+    if !mounted || !is_new {
+        return;
+    }
+    let volume = json!({"name": name, "projected": {"defaultMode": 0o644, "sources": [
+        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}},
+    ]}});
+    match spec.get_mut("volumes").and_then(Value::as_array_mut) {
+        Some(volumes) => volumes.push(volume),
+        None => drop(spec.insert("volumes".to_owned(), json!([volume]))),
+    }
+}
+
+/// `names.SimpleNameGenerator`: five characters without vowels and look-alikes.
+pub(crate) fn random_suffix() -> String {
+    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut random = rand::rng();
+    (0..5).map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())])).collect()
+}
+
 /// What needs the object's uid: a Job without a selector of its own selects its pods by it (`generateSelector`).
 pub(super) fn with_identity(resource: &Resource, object: &mut Value) {
     if resource.group != "batch" || resource.plural != "jobs" || object["spec"]["manualSelector"] == true {
@@ -62,6 +114,8 @@ pub(super) fn with_identity(resource: &Resource, object: &mut Value) {
     if object["spec"]["selector"]["matchLabels"].get(CONTROLLER_UID[0]).is_none() {
         object["spec"]["selector"] = json!({"matchLabels": {CONTROLLER_UID[0]: uid}});
     }
+    // As whenever a Job is read from etcd.
+    defaults::apply(resource, object);
 }
 
 #[cfg(test)]
@@ -88,5 +142,34 @@ mod tests {
         with_identity(&Resource::of::<Job>(), &mut job);
         assert_eq!(job["spec"]["selector"]["matchLabels"]["batch.kubernetes.io/controller-uid"], "u");
         assert_eq!(job["spec"]["template"]["metadata"]["labels"]["job-name"], "j");
+        assert_eq!(job["metadata"]["labels"], job["spec"]["template"]["metadata"]["labels"]);
+    }
+
+    #[test]
+    fn a_pod_gets_the_credentials_of_its_account_unless_it_says_no() {
+        let mounted = |spec: Value, accounts: &[Value]| {
+            let accounts: Vec<Arc<Value>> = accounts.iter().cloned().map(Arc::new).collect();
+            let mut object = json!({"metadata": {"name": "p"}, "spec": spec});
+            api_access(&mut object, &accounts);
+            object["spec"].take()
+        };
+        let spec = json!({"serviceAccountName": "default", "initContainers": [{"name": "i"}],
+            "containers": [{"name": "a", "volumeMounts": [{"name": "x", "mountPath": TOKEN_FOLDER}]}, {"name": "b"}]});
+        let pod = mounted(spec.clone(), &[]);
+        let volume = pod["volumes"][0]["name"].as_str().expect("a volume").to_owned();
+        assert!(volume.starts_with("kube-api-access-") && volume.len() == "kube-api-access-".len() + 5, "{volume}");
+        let own = json!([{"name": volume, "readOnly": true, "mountPath": TOKEN_FOLDER}]);
+        assert_eq!((&pod["initContainers"][0]["volumeMounts"], &pod["containers"][1]["volumeMounts"]), (&own, &own));
+        assert_eq!(pod["containers"][0]["volumeMounts"][0]["name"], "x", "a container's own mount stays");
+        let again = mounted(pod.clone(), &[]);
+        assert_eq!(again, pod, "a copy of a pod keeps the volume of the original");
+        let account = json!({"metadata": {"name": "default"}, "automountServiceAccountToken": false});
+        assert_eq!(mounted(spec.clone(), std::slice::from_ref(&account)), spec);
+        let mut wants = spec.clone();
+        wants["automountServiceAccountToken"] = true.into();
+        assert!(mounted(wants, &[account])["volumes"].is_array());
+        let mut refuses = spec;
+        refuses["automountServiceAccountToken"] = false.into();
+        assert!(mounted(refuses, &[])["volumes"].is_null());
     }
 }

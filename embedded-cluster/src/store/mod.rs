@@ -13,9 +13,11 @@ mod rules;
 mod shard;
 mod typed;
 
+pub(crate) use admission::random_suffix;
 pub(crate) use allocation::keep_allocated;
 pub(crate) use defaults::apply as apply_defaults;
 pub use objects::{DeleteOptions, Fault, List, Reason, Store, WatchEvent, WatchStart};
+pub(crate) use quantities::amount;
 pub use resource::{KnownScope, Resource, Scope};
 pub(crate) use rules::keep_system_metadata;
 pub use shard::{Change, Changes};

@@ -7,8 +7,8 @@ use futures::{Stream, StreamExt, stream};
 use serde_json::Value;
 
 use super::rules::{
-    after, conflict, grace_period, group_suffix, has_generation, is_deleted, is_held, is_namespace, is_pod, is_service,
-    keep_system_metadata, metadata_str, not_found, now, pod_grace, resource_key, set_propagation_finalizers,
+    after, as_go_writes_it, conflict, grace_period, group_suffix, has_generation, is_deleted, is_held, is_namespace, is_pod,
+    is_respecified, is_service, keep_system_metadata, metadata_str, not_found, now, pod_grace, resource_key, set_propagation_finalizers,
 };
 use super::shard::{Change, Changes, ResourceKey, Shard};
 use super::{Resource, admission, allocation, defaults};
@@ -149,6 +149,9 @@ impl Store {
             let classes = ("scheduling.k8s.io".to_owned(), "priorityclasses".to_owned());
             let classes = state.shards.get(&classes).map(|shard| shard.objects(None)).unwrap_or_default();
             admission::pod(&mut object, &classes)?;
+            let accounts = (String::new(), "serviceaccounts".to_owned());
+            let accounts = state.shards.get(&accounts).map(|shard| shard.objects(namespace)).unwrap_or_default();
+            admission::api_access(&mut object, &accounts);
         }
         if is_service(resource) {
             allocation::allocate(state.table(resource), &mut object)?;
@@ -240,10 +243,11 @@ impl Store {
         if is_service(resource) {
             allocation::allocate(state.table(resource), &mut next)?;
         }
+        as_go_writes_it(resource, &mut next);
         if next == *current {
             return Ok(current);
         }
-        if has_generation(resource) && next.get("spec") != current.get("spec") {
+        if has_generation(resource) && is_respecified(resource, &current, &next) {
             let generation = current["metadata"]["generation"].as_i64().unwrap_or(1);
             next["metadata"]["generation"] = (generation + 1).into();
         }
@@ -427,6 +431,7 @@ impl Store {
         state.version += 1;
         let version = state.version;
         object["metadata"]["resourceVersion"] = version.to_string().into();
+        as_go_writes_it(resource, &mut object);
         let object = Arc::new(object);
         let shard = state.shard(resource);
         shard.insert(key, object.clone());

@@ -20,8 +20,18 @@ const DECIMAL: [(&str, i128); 10] = [
     ("n", 1),
 ];
 
-/// The canonical form; `None` for what is no amount, or one too large to be told exactly.
-pub(crate) fn canonical(text: &str) -> Option<String> {
+/// In billionths; `None` for what is no amount, or one too large to be told exactly.
+pub(crate) fn amount(text: &str) -> Option<i128> {
+    read(text).map(|amount| if amount.negative { -amount.nanos } else { amount.nanos })
+}
+
+struct Amount<'a> {
+    negative: bool,
+    nanos: i128,
+    suffix: &'a str,
+}
+
+fn read(text: &str) -> Option<Amount<'_>> {
     let end = text.find(|c: char| !matches!(c, '0'..='9' | '+' | '-' | '.')).unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let (negative, digits) = match number.strip_prefix('-') {
@@ -34,7 +44,6 @@ pub(crate) fn canonical(text: &str) -> Option<String> {
         return None;
     }
     let mantissa: i128 = digits.parse().ok()?;
-    let tens = |exponent: usize| 10_i128.checked_pow(u32::try_from(exponent).ok()?);
     let scale = tens(fraction.len())?;
     let binary = BINARY.iter().find(|(name, _)| *name == suffix);
     let exponent = suffix.strip_prefix(['e', 'E']).filter(|rest| !rest.is_empty());
@@ -49,7 +58,18 @@ pub(crate) fn canonical(text: &str) -> Option<String> {
     };
     // Rounded up, as Kubernetes does with what is finer than a billionth.
     let amount = mantissa.checked_mul(unit)?;
-    let nanos = (amount + scale - 1) / scale;
+    Some(Amount { negative, nanos: (amount + scale - 1) / scale, suffix })
+}
+
+fn tens(exponent: usize) -> Option<i128> {
+    10_i128.checked_pow(u32::try_from(exponent).ok()?)
+}
+
+/// The canonical form; `None` as of [`amount`].
+pub(crate) fn canonical(text: &str) -> Option<String> {
+    let Amount { negative, nanos, suffix } = read(text)?;
+    let binary = BINARY.iter().find(|(name, _)| *name == suffix);
+    let exponent = suffix.strip_prefix(['e', 'E']).filter(|rest| !rest.is_empty());
     if nanos == 0 {
         return Some("0".to_owned());
     }

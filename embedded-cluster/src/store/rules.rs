@@ -29,7 +29,51 @@ pub(super) fn has_generation(resource: &Resource) -> bool {
         "" | "events.k8s.io" | "coordination.k8s.io" | "rbac.authorization.k8s.io" | "storage.k8s.io" => {
             resource.plural == "replicationcontrollers"
         }
+        "apps" => resource.plural != "controllerrevisions",
+        "autoscaling" => false,
         _ => true,
+    }
+}
+
+/// Whether a change is one that a controller has to act upon. Slices have no spec; all they say is one.
+pub(super) fn is_respecified(resource: &Resource, before: &Value, after: &Value) -> bool {
+    let fields: &[&str] = if resource.plural == "endpointslices" { &["endpoints", "ports"] } else { &["spec"] };
+    fields.iter().any(|field| before.get(field) != after.get(field))
+}
+
+/// Fields of which Go's JSON of a kind differs from what k8s-openapi's types write: some are there even when they are not set,
+/// empty lists and maps of metadata never are.
+pub(super) fn as_go_writes_it(resource: &Resource, object: &mut Value) {
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.retain(|_, value| match value {
+            Value::Array(list) => !list.is_empty(),
+            Value::Object(map) => !map.is_empty(),
+            _ => true,
+        });
+    }
+    let add_null = |object: &mut Value, field: &str| {
+        if let Some(map) = object.as_object_mut()
+            && !map.contains_key(field)
+        {
+            map.insert(field.to_owned(), Value::Null);
+        }
+    };
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "pods") => {
+            let conditions = object.get_mut("status").and_then(|status| status.get_mut("conditions")).and_then(Value::as_array_mut);
+            for condition in conditions.into_iter().flatten() {
+                add_null(condition, "lastProbeTime");
+            }
+        }
+        ("", "events") => {
+            for field in ["eventTime", "firstTimestamp", "lastTimestamp"] {
+                add_null(object, field);
+            }
+            if object["source"].is_null() {
+                object["source"] = serde_json::json!({});
+            }
+        }
+        _ => {}
     }
 }
 

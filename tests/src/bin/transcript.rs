@@ -20,6 +20,12 @@ struct Arguments {
     /// kubectl to use instead of the one on PATH.
     #[arg(long)]
     kubectl: Option<PathBuf>,
+    /// Image with a shell and busybox' tools that the cluster has or can get.
+    #[arg(long, default_value = gatelab_tests::transcript::BUSYBOX)]
+    busybox: String,
+    /// As `--busybox`, for the cluster of `--against`.
+    #[arg(long, default_value = gatelab_tests::transcript::BUSYBOX)]
+    against_busybox: String,
     /// What a cluster lacks; sections that need it are left out.
     #[arg(long)]
     lacking: Vec<String>,
@@ -43,15 +49,15 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     let text = std::fs::read_to_string(&arguments.commands).map_err(|error| format!("{}: {error}", arguments.commands.display()))?;
     let script = Script::parse(&text, &arguments.lacking)?;
     let folder = arguments.commands.parent().unwrap_or(Path::new("."));
-    let on = |kubeconfig: &Path| -> Result<Vec<Entry>, String> {
-        Stage { kubeconfig, kubectl: arguments.kubectl.as_deref(), folder }.run(&script)
+    let on = |kubeconfig: &Path, busybox: &str| -> Result<Vec<Entry>, String> {
+        Stage { kubeconfig, kubectl: arguments.kubectl.as_deref(), folder, busybox }.run(&script)
     };
-    let first = on(&arguments.kubeconfig)?;
+    let first = on(&arguments.kubeconfig, &arguments.busybox)?;
     let Some(against) = &arguments.against else {
         print!("{}", render(&first));
         return Ok(ExitCode::SUCCESS);
     };
-    let told = difference(&first, &on(against)?);
+    let told = difference(&first, &on(against, &arguments.against_busybox)?);
     print!("{told}");
     Ok(if told.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -12,6 +12,25 @@ pub use difference::difference;
 pub use normalise::Normaliser;
 pub use script::{Script, Step, StepKind};
 
+/// What the embedded cluster calls it; it has no image, but this machine's tools.
+pub const BUSYBOX: &str = "busybox:1.36";
+
+/// A folder of scenarios with one in it, `wrong-target-port` on one node: what the transcript tells is then the same on the
+/// embedded cluster, which has two nodes otherwise, and on the smallest real one.
+///
+/// # Errors
+/// When the catalogue cannot be read, or the folder not written.
+pub fn one_node(into: &Path) -> std::io::Result<std::path::PathBuf> {
+    let catalogue = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios").canonicalize()?;
+    let folder = into.join("one-node");
+    std::fs::create_dir_all(folder.join("wrong-target-port"))?;
+    std::os::unix::fs::symlink(catalogue.join("_apps"), folder.join("_apps"))?;
+    let scenario = std::fs::read_to_string(catalogue.join("wrong-target-port/scenario.yaml"))?;
+    let scenario = scenario.replacen("\napp: shop\n", "\napp: shop\ncluster: { nodes: 1 }\n", 1);
+    std::fs::write(folder.join("wrong-target-port/scenario.yaml"), scenario)?;
+    Ok(folder)
+}
+
 /// One step and what came of it, normalised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -27,6 +46,8 @@ pub struct Stage<'a> {
     pub kubectl: Option<&'a Path>,
     /// Folder that the commands start in: manifests lie there.
     pub folder: &'a Path,
+    /// An image with a shell and busybox' tools, for `$BUSYBOX`.
+    pub busybox: &'a str,
 }
 
 impl Stage<'_> {
@@ -61,11 +82,12 @@ impl Stage<'_> {
     fn shell(&self, command: &str, scratch: &Path) -> std::io::Result<Output> {
         let mut shell = Command::new("timeout");
         shell
-            .args(["90", "sh", "-c", command])
+            .args(["300", "sh", "-c", command])
             .current_dir(self.folder)
             .env("KUBECONFIG", self.kubeconfig)
             .env("TZ", "UTC")
-            .env("SCRATCH", scratch);
+            .env("SCRATCH", scratch)
+            .env("BUSYBOX", self.busybox);
         // Terminals and personal settings change what kubectl prints.
         shell.env_remove("KUBECTL_EXTERNAL_DIFF").env_remove("KUBERC").env("NO_COLOR", "1").stdin(std::process::Stdio::null());
         if let Some(folder) = self.kubectl.and_then(Path::parent) {

@@ -7,7 +7,12 @@ const SAFE: &str = "bcdfghjklmnpqrstvwxz2456789";
 const TIMES: [(&str, &str); 3] =
     [("dddd-dd-ddTdd:dd:dd", "<time>"), ("AAA, dd AAA dddd dd:dd:dd +dddd", "<time>"), ("dddd-dd-dd dd:dd:dd +dddd UTC", "<time>")];
 /// Lines of which only the key is told.
-const VOLATILE_LINES: [&str; 13] = [
+const VOLATILE_LINES: [&str; 18] = [
+    "Resource Version:",
+    "imageID:",
+    "Image ID:",
+    "memory.available",
+    "ephemeral-storage.available",
     "resourceVersion:",
     "\"resourceVersion\":",
     "Machine ID:",
@@ -50,7 +55,7 @@ impl Normaliser {
         for node in &self.nodes {
             body = body.replace(node.as_str(), "<node>");
         }
-        format!("{}{}", &line[..indent], columns(&words(&body)))
+        format!("{}{}", &line[..indent], uncounted(&columns(&words(&body))))
     }
 }
 
@@ -72,6 +77,15 @@ fn columns(text: &str) -> String {
         narrow.push(character);
     }
     narrow
+}
+
+/// `<age> (x7 over <age>)`: how often something happened depends on how long one looks.
+fn uncounted(text: &str) -> String {
+    let Some((before, rest)) = text.split_once(" (x") else { return text.to_owned() };
+    match rest.split_once(" over <age>)") {
+        Some((count, after)) if count.bytes().all(|b| b.is_ascii_digit()) => format!("{before}{after}"),
+        _ => text.to_owned(),
+    }
 }
 
 fn matches(pattern: &str, text: &str) -> bool {
@@ -158,6 +172,9 @@ fn replaced(word: &str) -> String {
     {
         return format!("{}.<hex>", replaced(name));
     }
+    if let Some(prefix) = word.strip_suffix('-') {
+        return format!("{}-", replaced(prefix));
+    }
     if let Some((rest, last)) = word.rsplit_once('-') {
         if last.len() == 5 && safe(last) {
             return format!("{}-<random>", replaced(rest));
@@ -214,7 +231,7 @@ mod tests {
             ("Liveness: http-get delay=0s", "Liveness: http-get delay=<age>"),
             ("kube-proxy default-scheduler http", "kube-proxy default-scheduler http"),
             ("  resourceVersion: \"1234\"", "  resourceVersion: <volatile>"),
-            ("3s (x2 over 15s)  kubelet", "<age> (x2 over <age>)  kubelet"),
+            ("3s (x2 over 15s)  kubelet", "<age>  kubelet"),
             ("web.18a9f4c2b3d4e5f6", "web.<hex>"),
         ] {
             assert_eq!(normaliser.line(line), expected, "{line}");

@@ -39,7 +39,7 @@ impl Owner {
             text.push_str(&format!(" with subresource \"{sub}\""));
         }
         if !self.applies {
-            text.push_str(&format!(" using {} at {}", self.api_version, self.time));
+            text.push_str(&format!(" using {}", self.api_version));
         }
         text
     }
@@ -345,7 +345,7 @@ mod tests {
         edited["spec"]["replicas"] = 5.into();
         written(&Write { manager: "kubectl-edit".into(), sub: None }, Some(&live), &mut edited, &kind());
         let refusal = apply(&kind(), None, "m", false, Some(&edited), &deployment(1, "a:1")).unwrap_err();
-        assert!(refusal.message.contains("conflict with \"kubectl-edit\" using apps/v1 at "), "{}", refusal.message);
+        assert!(refusal.message.contains("conflict with \"kubectl-edit\" using apps/v1: "), "{}", refusal.message);
         assert!(refusal.message.ends_with(": .spec.replicas"), "{}", refusal.message);
     }
 

@@ -7,10 +7,21 @@ use super::super::route::Target;
 use super::super::router::Call;
 use super::super::status::Refusal;
 
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 pub(super) fn apply(call: &Call, target: &Target, current: &Value, config: &Value) -> Result<Value, Refusal> {
     let manager = manager(call)?;
     let force = call.query.flag("force");
-    fields::apply(&target.kind, target.sub, &manager, force, Some(current), config)
+    let mut applied = fields::apply(&target.kind, target.sub, &manager, force, Some(current), config)?;
+    // What client-side apply has noted is kept up to date for it, if it is kubectl that applies (`lastappliedupdater.go`).
+    if manager == "kubectl" && applied["metadata"]["annotations"][LAST_APPLIED].as_str().is_some_and(|noted| !noted.is_empty()) {
+        let mut noted = config.clone();
+        if let Some(annotations) = noted["metadata"].get_mut("annotations").and_then(Value::as_object_mut) {
+            annotations.remove(LAST_APPLIED);
+        }
+        applied["metadata"]["annotations"][LAST_APPLIED] = format!("{noted}\n").into();
+    }
+    Ok(applied)
 }
 
 /// What applying to nothing makes.

@@ -14,12 +14,14 @@ const SIZE: usize = 3 * 1024 * 1024;
 const DEPTH: usize = 128;
 
 pub(super) fn read(body: &[u8]) -> Result<Patch, Refusal> {
-    let patch: Patch = serde_json::from_slice(body).map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))?;
-    if patch.0.len() > OPERATIONS {
-        let message = format!("The allowed maximum operations in a JSON patch is {OPERATIONS}, got {}", patch.0.len());
+    let operations: Vec<Value> =
+        serde_json::from_slice(body).map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))?;
+    if operations.len() > OPERATIONS {
+        let message = format!("The allowed maximum operations in a JSON patch is {OPERATIONS}, got {}", operations.len());
         return Err(Refusal::new(413, "RequestEntityTooLarge", message));
     }
-    Ok(patch)
+    // An operation that there is none of is found out when it is its turn, as any other that does not work.
+    serde_json::from_value(Value::Array(operations)).map_err(|error| rejected(&error.to_string()))
 }
 
 pub(super) fn apply(patch: &Patch, current: &Value) -> Result<Value, Refusal> {
@@ -61,10 +63,11 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-/// `errors.NewGenericServerResponse(422)`: kubectl prints the cause.
+/// `errors.NewGenericServerResponse(422)`: kube-apiserver keeps the reason to itself, here it is at least logged.
 fn rejected(why: &str) -> Refusal {
+    tracing::debug!(why, "a JSON patch does not fit");
     let mut refusal = Refusal::new(422, "Invalid", "the server rejected our request due to an error in our request");
-    refusal.details = Some(json!({"causes": [{"reason": "UnexpectedServerResponse", "message": why}]}));
+    refusal.details = Some(json!({}));
     refusal
 }
 
@@ -88,7 +91,7 @@ mod tests {
         let patch = json!([{"op": "test", "path": "/metadata/labels/a", "value": "2"}, {"op": "remove", "path": "/list"}]);
         assert_eq!(patched(&object, patch), Err(422));
         assert_eq!(patched(&object, json!([{"op": "replace", "path": "/absent", "value": 1}])), Err(422));
-        assert_eq!(patched(&object, json!([{"op": "fly"}])), Err(400));
+        assert_eq!(patched(&object, json!([{"op": "fly"}])), Err(422));
         assert_eq!(patched(&object, json!([{"op": "replace", "path": "", "value": 1}])), Err(422), "nothing but an object is left");
     }
 

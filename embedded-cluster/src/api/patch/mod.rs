@@ -6,7 +6,7 @@ pub(super) mod lists;
 mod merge;
 mod strategic;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::body;
 use super::kinds::Kind;
@@ -38,9 +38,9 @@ impl Patch {
     pub fn read(call: &Call, kind: &Kind) -> Result<Self, Refusal> {
         match call.content_type() {
             "application/json-patch+json" => json::read(&call.body).map(Self::Json),
-            "application/merge-patch+json" => object(body::json(&call.body)?).map(Self::Merge),
+            "application/merge-patch+json" => object(json_body(&call.body)?).map(Self::Merge),
             // Custom resources have no Go struct to take merge keys from.
-            "application/strategic-merge-patch+json" if kind.custom.is_none() => object(body::json(&call.body)?).map(Self::Strategic),
+            "application/strategic-merge-patch+json" if kind.custom.is_none() => object(json_body(&call.body)?).map(Self::Strategic),
             "application/apply-patch+yaml" => {
                 let mut config = object(body::yaml(&call.body)?)?;
                 body::of_kind(&mut config, kind)?;
@@ -50,6 +50,35 @@ impl Patch {
                 "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml",
             )),
         }
+    }
+
+    /// What kube-apiserver makes of a strategic patch after which a field is of the wrong type: 422 with the patch as Go prints it.
+    pub fn does_not_fit(&self, refusal: Refusal) -> Refusal {
+        let Self::Strategic(patch) = self else { return refusal };
+        let Some((_, found)) = refusal.message.split_once("json: invalid type: ") else { return refusal };
+        let Some((given, wanted)) = found.rsplit_once(", expected ") else { return refusal };
+        let given = match given.split_whitespace().next() {
+            Some("string") => "string",
+            Some("boolean") => "bool",
+            Some("integer") => "int64",
+            Some("floating") => "float64",
+            Some("map") => "map[string]interface {}",
+            _ => "[]interface {}",
+        };
+        let why = match wanted {
+            "i32" => "unrecognized type: int32".to_owned(),
+            "i64" => "unrecognized type: int64".to_owned(),
+            "a boolean" => "unrecognized type: bool".to_owned(),
+            "a string" => "unrecognized type: string".to_owned(),
+            "a sequence" => format!("cannot restore slice from {given}"),
+            "a map" => format!("cannot restore map from {given}"),
+            _ => format!("cannot restore struct from: {given}"),
+        };
+        let message = format!("Invalid value: \"{}\": {why}", go_text(patch));
+        let cause = json!({"reason": "FieldValueInvalid", "message": message, "field": "patch"});
+        let mut refusal = Refusal::new(422, "Invalid", format!(" \"\" is invalid: patch: {message}"));
+        refusal.details = Some(json!({"causes": [cause]}));
+        refusal
     }
 
     /// # Errors
@@ -72,6 +101,28 @@ impl Patch {
         }
         Ok(Patched { object, fields_are_managed: false })
     }
+}
+
+/// As Go's `%v` prints what it has read from JSON.
+fn go_text(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(list) => format!("[{}]", list.iter().map(go_text).collect::<Vec<_>>().join(" ")),
+        Value::Object(map) => {
+            let sorted: std::collections::BTreeMap<_, _> = map.iter().collect();
+            format!("map[{}]", sorted.iter().map(|(key, value)| format!("{key}:{}", go_text(value))).collect::<Vec<_>>().join(" "))
+        }
+        plain => plain.to_string(),
+    }
+}
+
+/// Go's decoder has a word of its own for a text that ends too early.
+fn json_body(body: &[u8]) -> Result<Value, Refusal> {
+    serde_json::from_slice(body).map_err(|error| match error.classify() {
+        serde_json::error::Category::Eof => Refusal::bad_request("unexpected end of JSON input"),
+        _ => Refusal::bad_request(error.to_string()),
+    })
 }
 
 fn object(patch: Value) -> Result<Value, Refusal> {

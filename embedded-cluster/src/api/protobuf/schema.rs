@@ -112,6 +112,13 @@ ServiceBackendPort: 1 name text, 2 number int
 Job: 1 metadata ObjectMeta, 2 spec JobSpec, 3 status JobStatus
 JobSpec: 1 parallelism *int, 2 completions *int, 3 activeDeadlineSeconds *int, 4 selector LabelSelector, 5 manualSelector *bool, 6 template PodTemplateSpec, 7 backoffLimit *int, 8 ttlSecondsAfterFinished *int, 9 completionMode *text, 10 suspend *bool
 JobStatus: 2 startTime time, 3 completionTime time, 4 active int, 5 succeeded int, 6 failed int, 7 completedIndexes text
+HorizontalPodAutoscaler: 1 metadata ObjectMeta, 2 spec HorizontalPodAutoscalerSpec, 3 status HorizontalPodAutoscalerStatus
+HorizontalPodAutoscalerSpec: 1 scaleTargetRef CrossVersionObjectReference, 2 minReplicas *int, 3 maxReplicas int, 4 metrics []MetricSpec
+HorizontalPodAutoscalerStatus: 3 currentReplicas int, 4 desiredReplicas int
+CrossVersionObjectReference: 1 kind text, 2 name text, 3 apiVersion text
+MetricSpec: 1 type text, 4 resource ResourceMetricSource
+ResourceMetricSource: 1 name text, 2 target MetricTarget
+MetricTarget: 1 type text, 2 value *quantity, 3 averageValue *quantity, 4 averageUtilization *int
 CronJob: 1 metadata ObjectMeta, 2 spec CronJobSpec, 3 status CronJobStatus
 CronJobSpec: 1 schedule text, 2 startingDeadlineSeconds *int, 3 concurrencyPolicy text, 4 suspend *bool, 5 jobTemplate JobTemplateSpec, 6 successfulJobsHistoryLimit *int, 7 failedJobsHistoryLimit *int, 8 timeZone *text
 JobTemplateSpec: 1 metadata ObjectMeta, 2 spec JobSpec

@@ -91,6 +91,14 @@ pub(super) fn labels(labels: &Value, field: &str, errors: &mut Errors) {
 }
 
 fn qualified_name(key: &str, shown: &str, field: &str, errors: &mut Errors) {
+    if key.matches('/').count() > 1 {
+        let why = format!(
+            "a qualified {} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
+            QUALIFIED.replacen("part ", "", 1)
+        );
+        errors.push(FieldError::invalid(field, &shown.into(), &why));
+        return;
+    }
     let (prefix, name) = key.rsplit_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     if let Some(prefix) = prefix
         && !is_subdomain(prefix)

@@ -100,7 +100,8 @@ fn ip(value: &Value, field: String, errors: &mut Errors) {
 pub(super) fn ingress(next: &Value, errors: &mut Errors) {
     let spec = &next["spec"];
     if is_absent(&spec["rules"]) && spec["defaultBackend"].is_null() {
-        errors.push(FieldError::invalid("spec", spec, "either `defaultBackend` or `rules` must be specified"));
+        // The value is that of the rules, which are not there.
+        errors.push(FieldError::invalid("spec", &Value::Null, "either `defaultBackend` or `rules` must be specified"));
     }
     if spec["defaultBackend"].is_object() {
         backend(&spec["defaultBackend"], "spec.defaultBackend", errors);
@@ -169,7 +170,7 @@ pub(super) fn network_policy(next: &Value, errors: &mut Errors) {
         for (index, rule) in items(&spec[rules]).enumerate() {
             let at = format!("spec.{rules}[{index}]");
             for (index, port) in items(&rule["ports"]).enumerate() {
-                one_of(&port["protocol"], format!("{at}.ports[{index}].protocol"), &PROTOCOLS, errors);
+                one_of(&port["protocol"], format!("{at}.ports[{index}].protocol"), &["TCP", "UDP", "SCTP"], errors);
                 if !port["port"].is_null() {
                     port_or_name(&port["port"], format!("{at}.ports[{index}].port"), errors);
                 }

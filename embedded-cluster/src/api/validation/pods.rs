@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::super::status::FieldError;
 use super::{Errors, is_absent, items, names, not_negative, one_of, port_number, port_or_name, text};
+use crate::store::amount;
 
 const MUTABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
@@ -93,6 +94,18 @@ pub(super) fn spec(spec: &Value, at: &str, errors: &mut Errors) {
     }
 }
 
+fn resources(resources: &Value, at: &str, errors: &mut Errors) {
+    for (name, request) in resources["requests"].as_object().into_iter().flatten() {
+        let limit = &resources["limits"][name];
+        if let (Some(most), Some(asked)) = (amount(text(limit)), amount(text(request)))
+            && asked > most
+        {
+            let detail = format!("must be less than or equal to {name} limit of {}", text(limit));
+            errors.push(FieldError::invalid(format!("{at}.requests"), request, &detail));
+        }
+    }
+}
+
 fn container(container: &Value, at: &str, volumes: &BTreeSet<&str>, list: &str, errors: &mut Errors) {
     let image = text(&container["image"]);
     if image.is_empty() {
@@ -100,11 +113,10 @@ fn container(container: &Value, at: &str, volumes: &BTreeSet<&str>, list: &str, 
     } else if image != image.trim() {
         errors.push(FieldError::invalid(format!("{at}.image"), &container["image"], "must not have leading or trailing whitespace"));
     }
-    one_of(&container["imagePullPolicy"], format!("{at}.imagePullPolicy"), &["Always", "IfNotPresent", "Never"], errors);
     let mut port_names = BTreeSet::new();
     for (index, port) in items(&container["ports"]).enumerate() {
         let at = format!("{at}.ports[{index}]");
-        if port["containerPort"].is_null() {
+        if port["containerPort"].is_null() || port["containerPort"] == 0 {
             errors.push(FieldError::required(format!("{at}.containerPort"), ""));
         } else {
             port_number(&port["containerPort"], format!("{at}.containerPort"), errors);
@@ -126,6 +138,8 @@ fn container(container: &Value, at: &str, volumes: &BTreeSet<&str>, list: &str, 
             errors.push(FieldError::invalid(field, &"".into(), "may not be specified when `value` is not empty"));
         }
     }
+    one_of(&container["imagePullPolicy"], format!("{at}.imagePullPolicy"), &["Always", "IfNotPresent", "Never"], errors);
+    resources(&container["resources"], &format!("{at}.resources"), errors);
     for (index, mount) in items(&container["volumeMounts"]).enumerate() {
         let at = format!("{at}.volumeMounts[{index}]");
         let name = text(&mount["name"]);

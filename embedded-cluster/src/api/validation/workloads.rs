@@ -16,6 +16,9 @@ pub(super) fn workload(kind: &Kind, next: &Value, old: Option<&Value>, errors: &
     let template_labels = &spec["template"]["metadata"]["labels"];
     if spec["selector"].is_null() {
         errors.push(FieldError::required("spec.selector", ""));
+        // No selector is the empty one of Go's struct, and that matches nothing.
+        let detail = "`selector` does not match template `labels`";
+        errors.push(FieldError::invalid("spec.template.metadata.labels", template_labels, detail));
     } else if is_absent(&spec["selector"]) {
         let detail = format!("empty selector is invalid for {}", kind.resource.kind.to_lowercase());
         errors.push(FieldError::invalid("spec.selector", &spec["selector"], &detail));
@@ -90,12 +93,28 @@ pub(super) fn job(next: &Value, old: Option<&Value>, errors: &mut Errors) {
     }
     template(&spec["template"], &["OnFailure", "Never"], errors);
     if let Some(old) = old {
+        // How many there are may change for what is indexed only (`validateCompletions`).
+        if spec["completionMode"] != "Indexed" {
+            immutable(&spec["completions"], &old["spec"]["completions"], "spec.completions", errors);
+        }
+        immutable(&spec["selector"], &old["spec"]["selector"], "spec.selector", errors);
         immutable(&spec["template"], &old["spec"]["template"], "spec.template", errors);
     }
 }
 
 pub(super) fn cron_job(next: &Value, errors: &mut Errors) {
-    if text(&next["spec"]["schedule"]).is_empty() {
+    let spec = &next["spec"];
+    let schedule = text(&spec["schedule"]);
+    if schedule.is_empty() {
         errors.push(FieldError::required("spec.schedule", ""));
+    } else if let Err(detail) = crate::controllers::check_schedule(schedule) {
+        errors.push(FieldError::invalid("spec.schedule", &spec["schedule"], &detail));
+    }
+    let pod = &spec["jobTemplate"]["spec"]["template"]["spec"];
+    let at = "spec.jobTemplate.spec.template.spec";
+    pods::spec(pod, at, errors);
+    if !matches!(text(&pod["restartPolicy"]), "OnFailure" | "Never") {
+        let detail = "valid values: \"OnFailure\", \"Never\"";
+        errors.push(FieldError::required(format!("{at}.restartPolicy"), detail));
     }
 }

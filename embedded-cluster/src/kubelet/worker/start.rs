@@ -31,13 +31,11 @@ impl Worker {
         let environment = environment::environment(&self.kubelet, &self.pod, &self.containers[index].template, &ip);
         let run = u32::try_from(self.containers[index].restart_count_next()).unwrap_or(0);
         let prepared = environment.and_then(|env| self.volumes.mounts(&self.containers[index].template, &env).map(|mounts| (env, mounts)));
-        let (env, mut mounts) = match prepared {
+        let prepared = prepared.map_err(|error| error.0);
+        let prepared = prepared.and_then(|(env, mounts)| self.debugged(index).map(|target| (env, mounts, target)));
+        let (env, mut mounts, target) = match prepared {
             Ok(prepared) => prepared,
-            Err(error) => return self.config_error(index, error.0),
-        };
-        let target = match self.debugged(index) {
-            Ok(target) => target,
-            Err(error) => return self.config_error(index, error),
+            Err(error) => return self.not_configured(index, error),
         };
         let message = message_path(&self.kubelet, &self.pod, self.containers[index].name(), run);
         match message_mount(&self.containers[index].template, message) {
@@ -80,13 +78,31 @@ impl Worker {
         target.cloned().map(Some).ok_or_else(|| format!("unable to find target container \"{wanted}\""))
     }
 
+    /// The kubelet looks for the image before it makes up a container's configuration, each time.
+    fn not_configured(&mut self, index: usize, error: String) {
+        let container = &mut self.containers[index];
+        let image = container.template.image.clone().unwrap_or_default();
+        container.not_before = Some(Instant::now() + RETRY);
+        match &container.state {
+            // Told already; an event every other second would be noise.
+            State::Waiting { reason: "CreateContainerConfigError", message: Some(known) } if *known == error => return,
+            State::Waiting { reason: "CreateContainerConfigError", .. } => {}
+            _ => container.state = State::Starting { id: None },
+        }
+        container.attempt += 1;
+        let (kubelet, outbox, about, attempt) =
+            (self.kubelet.clone(), self.outbox.clone(), self.about_container(index), self.containers[index].attempt);
+        tokio::spawn(async move {
+            let found = starting::find_image(&kubelet, &image, &about).await;
+            let outcome = Err(found.err().unwrap_or(StartError::Configuration(error)));
+            let _ = outbox.send(Message::Started(index, attempt, outcome));
+        });
+    }
+
     pub(super) fn config_error(&mut self, index: usize, message: String) {
         let about = self.about_container(index);
         let container = &mut self.containers[index];
-        let known = matches!(&container.state, State::Waiting { message: Some(known), .. } if *known == message);
-        if !known {
-            self.kubelet.recorder.warning(&about, "Failed", format!("Error: {message}"));
-        }
+        self.kubelet.recorder.warning(&about, "Failed", format!("Error: {message}"));
         container.state = State::Waiting { reason: "CreateContainerConfigError", message: Some(message) };
         container.not_before = Some(Instant::now() + RETRY);
     }
@@ -97,6 +113,10 @@ impl Worker {
         let image = container.template.image.clone().unwrap_or_default();
         let message = format!("Back-off pulling image \"{image}\"");
         self.kubelet.recorder.normal(&about, "BackOff", message.clone());
+        let message = match &container.state {
+            State::Waiting { reason: "ErrImagePull", message: Some(why) } => format!("{message}: ErrImagePull: {why}"),
+            _ => message,
+        };
         self.kubelet.recorder.warning(&about, "Failed", "Error: ImagePullBackOff");
         container.state = State::Waiting { reason: "ImagePullBackOff", message: Some(message) };
         container.not_before = Some(Instant::now() + container.pull_back_off.next_from_the_first(Instant::now()));
@@ -112,6 +132,10 @@ impl Worker {
                 container.attempt -= 1;
                 container.state = State::Waiting { reason: "ErrImagePull", message: Some(message) };
                 container.not_before = Some(Instant::now() + PULL_ERROR_SHOWN);
+            }
+            Err(StartError::Configuration(message)) => {
+                self.containers[index].attempt -= 1;
+                self.config_error(index, message);
             }
             Err(StartError::CannotStart(message)) => {
                 self.kubelet.recorder.warning(&about, "Failed", format!("Error: {message}"));

@@ -35,9 +35,12 @@ pub(crate) fn apply(resource: &Resource, object: &mut Value) {
         ("apps", "replicasets") => workloads::replica_set(object),
         ("apps", "statefulsets") => workloads::stateful_set(object),
         ("apps", "daemonsets") => workloads::daemon_set(object),
-        ("batch", "jobs") => workloads::job(&mut object["spec"]),
+        ("batch", "jobs") => workloads::job(object),
         ("batch", "cronjobs") => workloads::cron_job(object),
-        ("autoscaling", "horizontalpodautoscalers") => set(&mut object["spec"], "minReplicas", || 1.into()),
+        ("autoscaling", "horizontalpodautoscalers") => {
+            set(&mut object["spec"], "minReplicas", || 1.into());
+            set(object, "status", || serde_json::json!({"currentMetrics": null, "desiredReplicas": 0}));
+        }
         ("discovery.k8s.io", "endpointslices") => network::endpoint_slice(object),
         ("networking.k8s.io", "networkpolicies") => network::network_policy(object),
         ("networking.k8s.io", "ingresses") => network::ingress(object),

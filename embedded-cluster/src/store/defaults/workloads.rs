@@ -4,8 +4,13 @@ use serde_json::{Value, json};
 
 use super::{pods, present, set, set_text};
 
+/// Go has no template without metadata and spec.
 fn template(spec: &mut Value) {
-    if let Some(pod) = present(spec, "template").and_then(|template| present(template, "spec")) {
+    set(spec, "template", || json!({}));
+    let Some(template) = present(spec, "template") else { return };
+    set(template, "metadata", || json!({}));
+    set(template, "spec", || json!({}));
+    if let Some(pod) = present(template, "spec") {
         pods::spec(pod);
     }
 }
@@ -62,10 +67,8 @@ pub(super) fn daemon_set(object: &mut Value) {
     template(spec);
 }
 
-pub(super) fn job(spec: &mut Value) {
-    if !spec.is_object() {
-        return;
-    }
+pub(super) fn job(object: &mut Value) {
+    let Some(spec) = present(object, "spec") else { return };
     if spec["completions"].is_null() && spec["parallelism"].is_null() {
         spec["completions"] = 1.into();
     }
@@ -74,7 +77,12 @@ pub(super) fn job(spec: &mut Value) {
     set_text(spec, "completionMode", "NonIndexed");
     set(spec, "suspend", || false.into());
     set_text(spec, "podReplacementPolicy", "TerminatingOrFailed");
+    set(spec, "manualSelector", || false.into());
     template(spec);
+    let labels = spec["template"]["metadata"]["labels"].clone();
+    if labels.as_object().is_some_and(|labels| !labels.is_empty()) {
+        set(&mut object["metadata"], "labels", || labels);
+    }
 }
 
 pub(super) fn cron_job(object: &mut Value) {
@@ -83,7 +91,11 @@ pub(super) fn cron_job(object: &mut Value) {
     set(spec, "suspend", || false.into());
     set(spec, "successfulJobsHistoryLimit", || 3.into());
     set(spec, "failedJobsHistoryLimit", || 1.into());
-    if let Some(job) = present(spec, "jobTemplate").and_then(|template| present(template, "spec")) {
-        template(job);
+    if let Some(job) = present(spec, "jobTemplate") {
+        set(job, "metadata", || json!({}));
+        if let Some(job) = present(job, "spec") {
+            template(job);
+        }
     }
+    set(object, "status", || json!({}));
 }
