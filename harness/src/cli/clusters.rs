@@ -131,7 +131,9 @@ pub fn named_images(args: &ClusterArgs, choices: &[gateways::Choice]) -> Result<
 /// As few as the scenarios can do with: a node more is 0.6 GB more and later to be ready.
 fn nodes(plans: &[Plan]) -> u32 {
     let several = |plan: &Plan| plan.needs.iter().any(|need| matches!(need, Need::SeveralNodes | Need::LinkLatency));
-    if plans.iter().any(|plan| plan.skip.is_none() && several(plan)) { SEVERAL } else { 1 }
+    // Skipped there, as kind cuts no node off.
+    let staged = |plan: &&Plan| plan.skip.is_none() && !plan.needs.contains(&Need::NodeCut);
+    if plans.iter().filter(staged).any(several) { SEVERAL } else { 1 }
 }
 
 #[cfg(test)]

@@ -82,6 +82,8 @@ choice! {
     pub enum Need ("an ability of a cluster") {
         /// Links whose delay and loss can be set.
         LinkLatency,
+        /// Nodes that can be cut off: alone with their pods, or altogether, so that the cluster misses them.
+        NodeCut,
         /// A network that enforces NetworkPolicy.
         NetworkPolicy,
         /// Init containers that may change their pod's packet filter.

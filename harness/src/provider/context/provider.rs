@@ -67,7 +67,7 @@ impl Context {
             options,
             shared: Arc::new(Mutex::new(None)),
             begun: PlainMutex::new(false),
-            lacking: PlainMutex::new(vec![links]),
+            lacking: PlainMutex::new(vec![links, (Need::NodeCut, kind::provider::NO_CUT.to_owned())]),
             found: PlainMutex::new(Vec::new()),
         }
     }

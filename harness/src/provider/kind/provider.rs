@@ -33,6 +33,9 @@ const STEP_WITHIN: Duration = Duration::from_secs(300);
 
 /// The cluster is the lab's alone; the mark only tells the lab's objects from Kubernetes' own.
 const MARK: &str = "lab";
+/// The agents of the links see what pods of different nodes send each other, and nothing else.
+pub const NO_CUT: &str =
+    "the links of this cluster lose packets between pods, but no node falls silent: kubelets speak to the API server past them";
 const ONE_NODE: &str = "this cluster has one node that takes pods, so no link between nodes; `--nodes 3` makes two";
 
 /// What a user may choose.
@@ -203,6 +206,7 @@ impl Kind {
         // the API server takes minutes to notice that nobody has it after a request that was broken off.
         let host_ports = if self.options.name.is_some() { cluster.host_ports().await? } else { None };
         let mut lacking: Vec<(Need, String)> = unset.map(|reason| (Need::LinkLatency, reason)).into_iter().collect();
+        lacking.push((Need::NodeCut, NO_CUT.to_owned()));
         if takers.len() < 2 {
             lacking.push((Need::SeveralNodes, ONE_NODE.to_owned()));
         }
@@ -279,9 +283,10 @@ impl Provider for Kind {
         // What a cluster can do shows when it is there.
         let foreseen = || match self.options.reuse {
             None if self.nodes() < 3 => {
-                [Need::LinkLatency, Need::SeveralNodes].map(|need| (need, ONE_NODE.to_owned())).into_iter().collect()
+                let several = [Need::LinkLatency, Need::SeveralNodes].map(|need| (need, ONE_NODE.to_owned()));
+                several.into_iter().chain([(Need::NodeCut, NO_CUT.to_owned())]).collect()
             }
-            _ => Vec::new(),
+            _ => vec![(Need::NodeCut, NO_CUT.to_owned())],
         };
         let lacking = found.unwrap_or_else(foreseen);
         ClusterSetting { quiet: QUIET, lacking, at_once: Some(self.clusters()), patience: PATIENCE, reported_within: REPORTED_WITHIN }
