@@ -22,8 +22,9 @@ use crate::store::Store;
 
 /// `service.spec.sessionAffinityConfig.clientIP.timeoutSeconds` when unset.
 const AFFINITY_TIMEOUT: Duration = Duration::from_secs(10_800);
-/// Bound of the pause between two network plans.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Bound of the pause between two network plans: on a busy machine a plan takes long without costing more, and changes that
+/// follow each other are not to wait for that twice.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// So many plans may follow each other at once. A single change is often several writes (a pod that becomes ready, its
 /// EndpointSlice), and none of them is to wait.
 const AT_ONCE: u32 = 4;
