@@ -49,7 +49,7 @@ impl Choice {
         }
         if !args.gateway_image.is_empty() && *self == Choice::Embedded {
             return Err(Failure::usage("the embedded cluster runs gateways of this machine, not images").hint(
-                "`--gateway nginx@/path/to/nginx` takes another build; --gateway-image goes with `--cluster kind` or `context:NAME`",
+                "`--gateway NAME@/path/to/binary` takes another build; --gateway-image goes with `--cluster kind` or `context:NAME`",
             ));
         }
         let nodes = [("--nodes", args.nodes.is_some())];
@@ -110,7 +110,8 @@ pub fn named_images(args: &ClusterArgs, choices: &[gateways::Choice]) -> Result<
     let mut images: Vec<NamedImage> = Vec::new();
     for text in &args.gateway_image {
         let (name, image) = text.split_once('=').filter(|(_, image)| !image.is_empty()).ok_or_else(|| {
-            Failure::usage(format!("`{text}` names no image")).hint("for example `--gateway-image nginx=registry.example/nginx:1.29`")
+            Failure::usage(format!("`{text}` names no image"))
+                .hint("`--gateway-image NAME=IMAGE`, for example NAME=registry.example/image:1.29")
         })?;
         let kind = gateways::kind(name)?;
         let choice = choices.iter().find(|choice| choice.kind == kind);

@@ -96,7 +96,7 @@ fn inotify() -> Check {
     Check::optional(
         NAME,
         format!("{} of {wanted} could be opened", opened.len()),
-        "Envoy aborts where there is none left: `sudo sysctl fs.inotify.max_user_instances=1024`, or fewer `--jobs`",
+        "a gateway that watches files aborts where there is none left: `sudo sysctl fs.inotify.max_user_instances=1024`, or fewer `--jobs`",
     )
 }
 

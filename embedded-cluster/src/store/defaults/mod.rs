@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn a_minimal_deployment_is_completed_as_by_kube_apiserver() {
         let mut object = json!({"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {"spec": {"containers": [
-            {"name": "c", "image": "nginx", "ports": [{"containerPort": 80}], "readinessProbe": {"httpGet": {"port": 80}}}]}}}});
+            {"name": "c", "image": "nginx", "resources": {"limits": {"memory": "64Mi"}}, "ports": [{"containerPort": 80}], "readinessProbe": {"httpGet": {"port": 80}}}]}}}});
         apply(&Resource::of::<Deployment>(), &mut object);
         let spec = &object["spec"];
         assert_eq!(spec["replicas"], 1);
@@ -104,6 +104,7 @@ mod tests {
         assert!(pod.get("enableServiceLinks").is_none(), "a pod's own default, not its template's");
         let container = &pod["containers"][0];
         assert_eq!(container["imagePullPolicy"], "Always");
+        assert_eq!(container["resources"], json!({"limits": {"memory": "64Mi"}}), "requests come with the pod");
         assert_eq!(container["ports"][0]["protocol"], "TCP");
         assert_eq!(
             container["readinessProbe"],

@@ -8,6 +8,9 @@ use super::{items, present, set, set_text};
 pub(super) fn pod(pod: &mut Value) {
     spec(&mut pod["spec"]);
     let Some(spec) = present(pod, "spec") else { return };
+    for list in ["initContainers", "containers"] {
+        items(spec, list).for_each(requests_from_limits);
+    }
     set(spec, "enableServiceLinks", || true.into());
     // Admission plugins Priority and DefaultTolerationSeconds.
     set(spec, "priority", || 0.into());
@@ -17,6 +20,15 @@ pub(super) fn pod(pod: &mut Value) {
     set(pod, "status", || json!({}));
     set_text(&mut pod["status"], "phase", "Pending");
     set(&mut pod["status"], "qosClass", || class.into());
+}
+
+/// A pod's own default and not its template's, so that a Deployment's limit can be lowered alone (`SetDefaults_Pod`).
+fn requests_from_limits(container: &mut Value) {
+    if let Some(limits) = container["resources"]["limits"].as_object().cloned() {
+        for (name, limit) in limits {
+            set(&mut container["resources"]["requests"], &name, || limit);
+        }
+    }
 }
 
 /// What pods and templates have in common.
@@ -48,11 +60,6 @@ fn container(container: &mut Value) {
     if let Some(resources) = present(container, "resources") {
         canonicalize(resources, "limits");
         canonicalize(resources, "requests");
-    }
-    if let Some(limits) = container["resources"]["limits"].as_object().cloned() {
-        for (name, limit) in limits {
-            set(&mut container["resources"]["requests"], &name, || limit);
-        }
     }
     for port in items(container, "ports") {
         set_text(port, "protocol", "TCP");
