@@ -186,10 +186,12 @@ pub(crate) fn process_start_time(pid: i32) -> Option<u64> {
     // The command (field 2) is in parentheses and may hold anything, so fields are counted from its end.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
+    let threads: u32 = fields.nth(16)?.parse().ok()?;
+    // A first thread that has ended is a zombie for as long as others of the process run, and hold its files.
+    if matches!(state, "Z" | "X") && threads <= 1 {
         return None;
     }
-    fields.nth(18)?.parse().ok()
+    fields.nth(1)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -15,9 +15,9 @@ pub struct Tree {
     /// User namespaces its processes were seen in, besides this test's own: containers inherit no environment, but they
     /// are in their lab's namespace.
     namespaces: BTreeSet<String>,
-    /// Pid and start time of what was seen below its processes, for machines where root makes labs without a user
-    /// namespace.
-    descendants: BTreeSet<(String, String)>,
+    /// Pid and start time of what was seen to be its own: an ending process has no environment any more, long before it lets
+    /// go of its files (`exit_mm` comes before `exit_files`), and where root makes labs there is no user namespace to tell.
+    seen: BTreeSet<(String, String)>,
 }
 
 impl Tree {
@@ -26,7 +26,7 @@ impl Tree {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(arguments).env(MARK, &mark).stdout(Stdio::piped()).stderr(Stdio::null());
         command.envs(environment.iter().copied()).env_remove("XDG_RUNTIME_DIR");
-        Self { launcher: command.spawn().unwrap(), mark, namespaces: BTreeSet::new(), descendants: BTreeSet::new() }
+        Self { launcher: command.spawn().unwrap(), mark, namespaces: BTreeSet::new(), seen: BTreeSet::new() }
     }
 
     /// Living processes of the lab and its launcher.
@@ -43,10 +43,9 @@ impl Tree {
                 self.namespaces.insert(namespace.clone());
             }
             let identity = (process.pid.clone(), process.start_time);
-            if alive.contains(&process.parent) {
-                self.descendants.insert(identity.clone());
-            }
-            if marked || self.namespaces.contains(&namespace) || self.descendants.contains(&identity) {
+            let below = alive.contains(&process.parent);
+            if marked || below || self.namespaces.contains(&namespace) || self.seen.contains(&identity) {
+                self.seen.insert(identity);
                 alive.insert(process.pid);
             }
         }
@@ -68,7 +67,9 @@ impl Tree {
         }
     }
 
+    /// Kills the launcher, having looked who is there.
     pub fn kill(&mut self) {
+        self.alive();
         self.launcher.kill().unwrap();
         self.launcher.wait().unwrap();
     }
@@ -91,7 +92,8 @@ struct Process {
     start_time: String,
 }
 
-/// Without the dead: a zombie holds nothing but its number until its parent looks.
+/// Without the dead: a zombie holds nothing but its number until its parent looks, unless it is the first of several
+/// threads, which shows as a zombie while the others still run.
 fn processes() -> Vec<Process> {
     let mut numbers: Vec<u32> =
         fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
@@ -100,7 +102,7 @@ fn processes() -> Vec<Process> {
         let pid = number.to_string();
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split_ascii_whitespace().collect();
-        let is_dead = matches!(fields[0], "Z" | "X");
+        let is_dead = matches!(fields[0], "Z" | "X") && fields[17].parse::<u32>().is_ok_and(|threads| threads <= 1);
         (!is_dead).then(|| Process { pid, parent: fields[1].to_owned(), start_time: fields[19].to_owned() })
     };
     numbers.iter().filter_map(read).collect()
