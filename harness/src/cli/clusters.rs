@@ -15,8 +15,8 @@ use crate::scenario::model::Need;
 /// What `--cluster` takes.
 const PROVIDERS: [&str; 3] = ["embedded", "kind", "context:NAME"];
 const CONTEXT: &str = "context:";
-/// Of three nodes two take pods, which is as many as the embedded cluster has.
-const SEVERAL: u32 = 3;
+/// Of several nodes one is the control plane, which takes no pods.
+const CONTROL_PLANE: u32 = 1;
 
 /// Where clusters come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,10 +131,10 @@ pub fn named_images(args: &ClusterArgs, choices: &[gateways::Choice]) -> Result<
 
 /// As few as the scenarios can do with: a node more is 0.6 GB more and later to be ready.
 fn nodes(plans: &[Plan]) -> u32 {
-    let several = |plan: &Plan| plan.needs.iter().any(|need| matches!(need, Need::SeveralNodes | Need::LinkLatency));
-    // Skipped there, as kind cuts no node off.
-    let staged = |plan: &&Plan| plan.skip.is_none() && !plan.needs.contains(&Need::NodeCut);
-    if plans.iter().filter(staged).any(several) { SEVERAL } else { 1 }
+    let several = |plan: &&Plan| plan.needs.iter().any(|need| matches!(need, Need::SeveralNodes | Need::LinkLatency | Need::NodeCut));
+    // Skipped there: the cluster's DNS stays where it is.
+    let staged = |plan: &&Plan| plan.skip.is_none() && !plan.needs.contains(&Need::MovableDns);
+    plans.iter().filter(staged).filter(several).map(|plan| plan.nodes + CONTROL_PLANE).max().unwrap_or(1)
 }
 
 #[cfg(test)]
@@ -198,5 +198,6 @@ mod tests {
         };
         assert_eq!(nodes(&[plan("wrong-target-port")]), 1);
         assert_eq!(nodes(&[plan("wrong-target-port"), plan("premature-keepalive-close")]), 3);
+        assert_eq!(nodes(&[plan("premature-keepalive-close"), plan("node-unreachable")]), 4);
     }
 }
