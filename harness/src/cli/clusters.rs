@@ -188,16 +188,28 @@ mod tests {
         }
     }
 
-    #[test]
-    fn there_are_several_nodes_when_a_scenario_needs_them_and_one_is_enough_otherwise() {
+    fn plan(id: &str) -> Plan {
         let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"));
         let (catalogue, _) = crate::scenario::catalogue::Catalogue::load(folder).unwrap();
-        let plan = |id: &str| {
-            let entry = catalogue.entries().find(|entry| entry.scenario.id.value == id).unwrap();
-            entry.plan("nginx", crate::scenario::Scale::Lab)
-        };
+        let entry = catalogue.entries().find(|entry| entry.scenario.id.value == id).unwrap();
+        entry.plan("nginx", crate::scenario::Scale::Lab)
+    }
+
+    #[test]
+    fn there_are_several_nodes_when_a_scenario_needs_them_and_one_is_enough_otherwise() {
         assert_eq!(nodes(&[plan("wrong-target-port")]), 1);
         assert_eq!(nodes(&[plan("wrong-target-port"), plan("premature-keepalive-close")]), 3);
         assert_eq!(nodes(&[plan("premature-keepalive-close"), plan("node-unreachable")]), 4);
+    }
+
+    #[test]
+    fn a_scenario_is_skipped_where_fewer_nodes_take_pods_than_it_needs() {
+        let lacks = |nodes: &str| {
+            let provider = for_runs(&args(&["--cluster", "kind", "--nodes", nodes]), &[], Vec::new());
+            provider.map(|provider| provider.setting().lacks(&plan("node-unreachable"))).ok().unwrap()
+        };
+        assert!(lacks("1").is_some_and(|reason| reason.contains("one node")));
+        assert_eq!(lacks("3").as_deref(), Some("3 nodes that take pods are needed, and this cluster has 2"));
+        assert_eq!(lacks("4"), None);
     }
 }
