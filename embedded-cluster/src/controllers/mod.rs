@@ -40,6 +40,7 @@ mod scheduler;
 mod selectors;
 mod stateful_pods;
 mod stateful_set;
+mod trigger_time;
 mod volume_claims;
 
 pub(crate) use cron_schedule::check_schedule;
