@@ -21,7 +21,8 @@ const BYTES_PER_UNIT: usize = 16;
 /// Largest text or list that a rule may build.
 const LARGEST: usize = 1 << 20;
 
-pub(super) static TYPE: Type = Type::new_unspecified_type("budget");
+pub(super) const TYPE: Type = Type::new_unspecified_type("budget");
+static STATIC_TYPE: Type = TYPE;
 
 #[derive(Debug)]
 struct Account {
@@ -74,11 +75,11 @@ fn exhausted() -> ExecutionError {
 
 impl Val for Budget {
     fn get_type(&self) -> &Type {
-        &TYPE
+        &STATIC_TYPE
     }
 
     fn cel_type() -> &'static Type {
-        &TYPE
+        &STATIC_TYPE
     }
 
     fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {

@@ -163,7 +163,7 @@ pub(super) fn no_bool(root: &IdedExpr, shape: Shape<'_>) -> Option<String> {
 }
 
 /// Mistakes in a definition's rules, and warnings of rules that are not going to be evaluated.
-pub(in super::super) fn definition_mistakes(definition: &Value) -> (Vec<FieldError>, Vec<String>) {
+pub(in crate::api) fn definition_mistakes(definition: &Value) -> (Vec<FieldError>, Vec<String>) {
     let versions: Vec<&Value> = definition["spec"]["versions"].as_array().into_iter().flatten().collect();
     let schemas: Vec<&Value> = versions.iter().map(|version| &version["schema"]["openAPIV3Schema"]).collect();
     // Schemas that are all the same are one to kube-apiserver, which names it so.

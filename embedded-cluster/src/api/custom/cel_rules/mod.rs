@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-pub(in super::super) use check::definition_mistakes;
+pub(in crate::api) use check::definition_mistakes;
 pub(super) use evaluate::evaluate;
 use rules::Node;
 

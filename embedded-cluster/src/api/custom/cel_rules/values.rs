@@ -78,11 +78,11 @@ fn metadata(value: &Value) -> Boxed<'_> {
 
 /// A text of a wrong format stays a text: the schema's own validation tells of it.
 fn from_text<'v>(schema: &Value, text: &'v str) -> Boxed<'v> {
-    let plain = || Box::new(CelString::from(text));
+    let plain = || -> Boxed<'v> { Box::new(CelString::from(text)) };
     if is_int_or_string(schema) {
         return plain();
     }
-    let read = |function: &str, text: String| library::convert(function, text).unwrap_or_else(|| plain());
+    let read = |function: &str, text: String| library::convert(function, text).unwrap_or_else(plain);
     match schema["format"].as_str() {
         Some("date-time" | "datetime") => read("timestamp", text.to_owned()),
         Some("date") => read("timestamp", format!("{text}T00:00:00Z")),

@@ -15,7 +15,7 @@ pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     env.add_member_overload("max", "list_max", LIST_TYPE, vec![], |args| extreme("max", Ordering::Greater, args))?;
     env.add_member_overload("indexOf", "list_index_of", LIST_TYPE, vec![DYN_TYPE], |args| position(args, false))?;
     env.add_member_overload("lastIndexOf", "list_last_index_of", LIST_TYPE, vec![DYN_TYPE], |args| position(args, true))?;
-    let sets = || vec![LIST_TYPE, LIST_TYPE, budget::TYPE.clone()];
+    let sets = || vec![LIST_TYPE, LIST_TYPE, budget::TYPE];
     env.add_overload("sets.contains", "list_sets_contains_list", sets(), |args| {
         compare(args, |a, b| b.iter().all(|item| a.iter().any(|other| other.equals(*item))))
     })?;

@@ -10,8 +10,8 @@ mod url;
 use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::{CallExpr, Expr, IdedExpr, operators};
-use cel::common::types::{CelString, DYN_TYPE, Type};
-use cel::common::value::{CowVal, StaticVal, Val};
+use cel::common::types::{CelString, DYN_TYPE};
+use cel::common::value::CowVal;
 use cel::{DeclarationError, Env, ExecutionError};
 
 use super::budget;
@@ -27,7 +27,7 @@ pub(super) static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
 });
 
 fn declare(env: &mut Env) -> Result<(), DeclarationError> {
-    env.add_overload("@sized", "sized", vec![DYN_TYPE, budget::TYPE.clone()], budget::sized)?;
+    env.add_overload("@sized", "sized", vec![DYN_TYPE, budget::TYPE], budget::sized)?;
     env.add_extension(cel::extensions::strings)?;
     lists::declare(env)?;
     network::declare(env)?;
@@ -45,7 +45,7 @@ pub(super) const TYPES: [&str; 11] =
 pub(super) const SPACES: [&str; 5] = ["format", "ip", "optional", "sets", "strings"];
 
 #[rustfmt::skip]
-const KNOWN: [&str; 100] = [
+const KNOWN: &[&str] = &[
     // CEL
     "bool", "bytes", "contains", "double", "duration", "dyn", "endsWith", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear",
     "getFullYear", "getHours", "getMilliseconds", "getMinutes", "getMonth", "getSeconds", "int", "matches", "size", "startsWith",

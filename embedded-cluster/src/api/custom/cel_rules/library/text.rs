@@ -13,7 +13,7 @@ pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     cel::add_member_overload!(env, fn find: (CelString, CelString) -> Result<CelString>)?;
     cel::add_member_overload!(env, fn find_all: (CelString, CelString) -> Result<CelList>)?;
     cel::add_member_overload!(env, fn find_some: (CelString, CelString, CelInt) -> Result<CelList>, name = "findAll")?;
-    let paid = || budget::TYPE.clone();
+    let paid = || budget::TYPE;
     env.add_member_overload("replace", "paid_replace", STRING_TYPE, vec![STRING_TYPE, STRING_TYPE, paid()], replace)?;
     env.add_member_overload("replace", "paid_replace_n", STRING_TYPE, vec![STRING_TYPE, STRING_TYPE, INT_TYPE, paid()], replace)?;
     env.add_member_overload("join", "paid_join", LIST_TYPE, vec![paid()], join)?;
