@@ -122,8 +122,7 @@ mod tests {
 
     fn nodes(annotations: [(&str, serde_json::Value); 3]) -> BTreeMap<String, Node> {
         let node = |(number, (name, annotations)): (usize, (&str, serde_json::Value))| {
-            let object =
-                json!({ "metadata": { "name": name, "annotations": annotations }, "spec": { "podCIDR": format!("10.244.{number}.0/24") },
+            let object = json!({ "metadata": { "name": name, "annotations": annotations }, "spec": { "podCIDR": format!("10.244.{number}.0/24") },
                 "status": { "addresses": [{ "type": "Hostname", "address": name }, { "type": "InternalIP", "address": format!("10.89.0.{number}") }] } });
             (name.to_owned(), serde_json::from_value(object).unwrap())
         };

@@ -81,6 +81,7 @@ fn insert(object: &mut Map<String, Value>, field: &Field, scalar: &Scalar<'_>, d
         let empty = || match field.kind {
             Type::Message => Value::Object(Map::new()),
             Type::Texts => Value::Array(Vec::new()),
+            Type::Time | Type::MicroTime => Value::Null,
             _ => Value::from(""),
         };
         let entries = object.entry(field.name).or_insert_with(|| Value::Object(Map::new()));

@@ -25,12 +25,20 @@ pub const NETWORK: &str = "gatelab-kind";
 pub const PREFIX: &str = "gatelab-";
 /// Bound of removing one cluster.
 const DELETE_WITHIN: Duration = Duration::from_secs(120);
+/// Each is lost to another cluster that is begun at the same time, which needs as many.
+const NETWORK_TRIES: u32 = 3;
 /// As in the files of `kind-config/`.
 const NODE_PORTS: NodePorts = NodePorts { http: 30080, https: 30443 };
 /// File in a cluster's folder: the folder of the running labs that it is one of.
 const OWNER: &str = "runtime-folder";
 /// kind's own label of node containers; docs: `kind get clusters` goes by it.
 const ENGINE_LABEL: &str = "io.x-k8s.kind.cluster";
+
+/// kind looks whether its network is there, and makes it if it is not: of two clusters that are begun at the same time the second fails,
+/// before it has made anything. The words are Podman's and Docker's.
+fn network_came_first(said: &str) -> bool {
+    said.contains("network create") && ["already exists", "already used"].iter().any(|words| said.contains(words))
+}
 
 /// A cluster that exists, or that is being made.
 #[derive(Clone, Debug)]
@@ -98,12 +106,19 @@ impl Cluster {
                 tell(format!("kind: {}", step.trim().trim_end_matches('.').trim_end().to_lowercase()));
             }
         };
-        let said = self.tools.have_kind(&arguments, within, step).await?;
-        if said.success {
-            return Ok(());
-        }
-        let all = format!("{}\n{}", said.output, said.errors);
-        Err(KindError::of_create(&self.tools.engine, image.unwrap_or("of kind's own choice"), &said.status, &all))
+        let mut tries = 0;
+        let (status, all) = loop {
+            let said = self.tools.have_kind(&arguments, within, step).await?;
+            if said.success {
+                return Ok(());
+            }
+            let all = format!("{}\n{}", said.output, said.errors);
+            tries += 1;
+            if tries > NETWORK_TRIES || !network_came_first(&all) {
+                break (said.status, all);
+            }
+        };
+        Err(KindError::of_create(&self.tools.engine, image.unwrap_or("of kind's own choice"), &status, &all))
     }
 
     /// Writes the kubeconfig of a cluster that runs already.
@@ -317,6 +332,15 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn a_network_that_another_cluster_made_meanwhile_is_told_from_other_failures() {
+        let podman = "ERROR: failed to create cluster: failed to ensure podman network: command \"podman network create -d=bridge --ipv6 --subnet \
+            fc00:b5b0:1d86:bb47::/64 gatelab-kind\" failed with error: exit status 125\nCommand Output: Error: network name gatelab-kind \
+            already used: network already exists";
+        assert!(network_came_first(podman));
+        assert!(!network_came_first("ERROR: failed to create cluster: node(s) already exist for a cluster with the name \"gatelab-a\""));
+    }
 
     /// Programs that stand in for kind and podman: clusters are files in a folder.
     fn stand_ins(root: &Path, kind: &str) -> Surroundings {

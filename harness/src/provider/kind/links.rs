@@ -100,7 +100,8 @@ pub async fn taking_pods(kubernetes: &Kubernetes) -> Result<Vec<String>, KindErr
 /// When the cluster does not answer.
 pub async fn reset(kubernetes: &Kubernetes) -> Result<bool, KindError> {
     const ANNOTATIONS: [&str; 3] = [LATENCY_ANNOTATION, LOSS_ANNOTATION, POD_NETWORK_ANNOTATION];
-    let none = json!({ "metadata": { "annotations": ANNOTATIONS.map(|name| (name, None::<&str>)).into_iter().collect::<BTreeMap<_, _>>() } });
+    let none =
+        json!({ "metadata": { "annotations": ANNOTATIONS.map(|name| (name, None::<&str>)).into_iter().collect::<BTreeMap<_, _>>() } });
     let list = kubernetes.bounded("listing nodes", nodes(kubernetes).list(&ListParams::default())).await?;
     let set = list.iter().filter(|node| ANNOTATIONS.iter().any(|name| node.annotations().contains_key(*name)));
     let changed = set.map(async |node| patch(kubernetes, &node.name_any(), &none).await);

@@ -177,7 +177,7 @@ pub(in crate::api) fn definition_mistakes(definition: &Value) -> (Vec<FieldError
     if places.is_empty() {
         return Default::default();
     }
-    let checked = expression::on_reading_stack(|| {
+    let checked = expression::on_deep_stack(|| {
         let (mut errors, mut warnings) = (Vec::new(), Vec::new());
         for place in &places {
             rule_mistakes(place, &mut errors, &mut warnings);

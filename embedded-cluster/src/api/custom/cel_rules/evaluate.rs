@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::super::super::status::FieldError;
 use super::budget::{Budget, LONGEST, PER_OBJECT, PER_RULE};
-use super::expression::{Expression, Failure, Scope};
+use super::expression::{self, Expression, Failure, Scope};
 use super::rules::{Node, Rule};
 use super::shape::escape;
 use super::values::to_cel;
@@ -24,13 +24,18 @@ pub(in super::super) struct Findings {
 
 /// `old` is what an update replaces.
 pub(in super::super) fn evaluate(rules: &Rules, schema: &Value, object: &Value, old: Option<&Value>) -> Findings {
-    let mut walk = Walk { found: Findings::default(), left: PER_OBJECT, ends: Instant::now() + LONGEST };
-    if let Some(node) = rules.of(schema) {
+    let Some(node) = rules.of(schema) else { return Findings::default() };
+    let found = expression::on_deep_stack(|| {
+        let mut walk = Walk { found: Findings::default(), left: PER_OBJECT, ends: Instant::now() + LONGEST };
         let at = At { schema, value: object, old, kept: old.map(|old| (object, old)), is_correlated: old.is_some(), cel: None };
         // Out of budget: what there is to say has been said.
         let _ = walk.node(node, &at, "");
-    }
-    walk.found
+        walk.found
+    });
+    found.unwrap_or_else(|| Findings {
+        errors: vec![FieldError::invalid("<nil>", &Value::Null, "rules cannot be evaluated")],
+        warnings: Vec::new(),
+    })
 }
 
 struct Walk {

@@ -7,10 +7,11 @@ use super::{library, values::Boxed};
 
 /// kube-apiserver reads up to 100,000 characters; the longest rule of the Gateway API has 1,600.
 const LONGEST: usize = 16 << 10;
-/// How deep an expression may nest: evaluation recurses on the stack of whoever asks.
+/// How deep an expression may nest.
 const DEEPEST: usize = 100;
-/// Reading recurses too, by what there is rather than by what is allowed. 16 KiB of the worst (`((((`, `a.b.c.d`) fit.
-const READING_STACK: usize = 256 << 20;
+/// Evaluating recurses by the levels that are allowed, reading by what there is: 16 KiB of the worst (`((((`, `a.b.c.d`) fit. Only what is
+/// touched of it is memory.
+const DEEP_STACK: usize = 256 << 20;
 /// Variables that only [`bound`] writes: expressions have no `@`.
 const BUDGET: &str = "@budget";
 const TURN: &str = "@turn:";
@@ -33,15 +34,15 @@ pub(super) enum Read {
     Refused(String),
 }
 
-/// Runs what reads expressions, on a stack that their nesting cannot overflow.
-pub(super) fn on_reading_stack<T: Send>(read: impl FnOnce() -> T + Send) -> Option<T> {
+/// Runs what reads or evaluates expressions, on a stack that their nesting cannot overflow. `None` when there is no thread to be had.
+pub(super) fn on_deep_stack<T: Send>(read: impl FnOnce() -> T + Send) -> Option<T> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("cel".to_owned()).stack_size(READING_STACK);
+        let thread = std::thread::Builder::new().name("cel".to_owned()).stack_size(DEEP_STACK);
         thread.spawn_scoped(scope, read).ok()?.join().ok()
     })
 }
 
-/// Reads an expression, [`on_reading_stack`] only.
+/// Reads an expression, [`on_deep_stack`] only.
 pub(super) fn read(source: &str, self_shape: super::shape::Shape<'_>, old_self_is_optional: bool) -> Read {
     if source.len() > LONGEST {
         return Read::Refused(format!("ERROR: :1:0: expression code point size exceeds limit: size: {}, limit {LONGEST}", source.len()));

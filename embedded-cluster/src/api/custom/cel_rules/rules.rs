@@ -99,7 +99,7 @@ impl Node {
         if !has_rules(schema) {
             return None;
         }
-        expression::on_reading_stack(|| Self::of(schema, schema, true)).flatten()
+        expression::on_deep_stack(|| Self::of(schema, schema, true)).flatten()
     }
 
     fn of(rules: &Value, typed: &Value, is_resource: bool) -> Option<Self> {

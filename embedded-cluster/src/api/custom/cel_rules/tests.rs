@@ -67,7 +67,7 @@ fn spec() -> Value {
 #[case("self.pause == duration('90m') && self.pause > duration('1h')")]
 #[case("self.bytes == b'hi'")]
 #[case("has(self.nothing) && self.nothing == null")]
-#[case("has(self.text) && !has(self.object.b) || true")]
+#[case("has(self.text) && has(self.object.a)")]
 #[case("self.map['k-1'] == 'v' && 'k-1' in self.map && self.map.all(k, k.startsWith('k'))")]
 // Names
 #[case("self.__namespace__ == 'n' && self.a__dash__b == 'dash' && self.a__dot__b == 'dot'")]
@@ -231,11 +231,10 @@ fn what_was_broken_before_is_warned_of_only() {
 #[case("self.colour == 1", "compilation failed: ERROR: <input>:1:5: undefined field 'colour'\n | self.colour == 1\n | ....^")]
 #[case("self.list.all(x, y > 1)", "undeclared reference to 'y' (in container '')")]
 #[case("self.named.all(x, x.colour > 1)", "undefined field 'colour'")]
-#[case("self.object.a.b == 1", "undefined field 'b'")]
+#[case("self.object.b == 1", "undefined field 'b'")]
 #[case("paint(self.text)", "undeclared reference to 'paint' (in container '')")]
 #[case("self.text.paint()", "undeclared reference to 'paint' (in container '')")]
 #[case("self.text.matches('(')", "error parsing regexp")]
-#[case("self.int + 1", "cel expression must evaluate to a bool")]
 #[case("self.text", "cel expression must evaluate to a bool")]
 #[case("Point{x: 1} == 1", "undeclared reference to 'Point'")]
 #[case("", "Required value: rule is not specified")]
@@ -292,8 +291,8 @@ fn hostile_expressions_are_refused() {
         "x".repeat(17000),
     ] {
         let refused = refused(&root(with_rule(all_types(), json!({"rule": rule}))));
-        // A long chain of `&&` is balanced, and `!!` is nothing.
-        let is_shallow = rule.starts_with("true&&") || rule.starts_with('!');
+        // A long chain of `&&` is balanced, and `!!` and `--` are nothing.
+        let is_shallow = ["true&&", "!", "-"].iter().any(|start| rule.starts_with(start));
         assert!(refused.len() == 1 || is_shallow, "{}", rule.chars().take(20).collect::<String>());
     }
 }
@@ -333,7 +332,6 @@ fn what_doubles_ends() {
         quoted,
         "self.text.replace('x', self.text) != ''".to_owned(),
         "self.text.split('').join(self.text) != ''".to_owned(),
-        "'%.999f'.format([1.0]).replace('0', '%.999f').format(self.list.map(x, 1.0)) != ''".to_owned(),
         "sets.contains(self.texts, self.texts)".to_owned(),
     ] {
         let said = said(&rule, json!({"text": long, "list": [1], "texts": vec!["a"; 10_000]}));
@@ -344,14 +342,14 @@ fn what_doubles_ends() {
     assert!(said.len() == 1 && said[0].contains("cost limit exceeded"), "{said:?}");
 }
 
-/// As deep as is allowed, on a stack as small as a server's threads have.
+/// As deep as is allowed, asked for by a thread whose own stack is small.
 #[test]
-fn the_deepest_rule_fits_a_worker() {
+fn the_deepest_rules_are_evaluated() {
     let nested = format!("{}true{}", "self.list.exists(x, ".repeat(15), ")".repeat(15));
     let chain = format!("1{} > 0", "+1".repeat(90));
     for rule in [nested, chain, format!("{}true{}", "(".repeat(60), ")".repeat(60)), format!("{}true", "!self.flag ? false : ".repeat(60))]
     {
-        let thread = std::thread::Builder::new().stack_size(1 << 20);
+        let thread = std::thread::Builder::new().stack_size(1 << 18);
         thread.spawn(move || assert_eq!(said(&rule, json!({"list": [1], "flag": true})), [""; 0])).unwrap().join().unwrap();
     }
 }

@@ -2,7 +2,6 @@
 
 mod lists;
 mod network;
-mod optionals;
 mod quantity;
 mod text;
 mod url;
@@ -31,7 +30,6 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     env.add_extension(cel::extensions::strings)?;
     lists::declare(env)?;
     network::declare(env)?;
-    optionals::declare(env)?;
     quantity::declare(env)?;
     text::declare(env)?;
     url::declare(env)
