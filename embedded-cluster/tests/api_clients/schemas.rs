@@ -181,7 +181,7 @@ async fn rules_of_definitions_are_told_of() {
     assert!(ran.code != 0 && ran.err.contains("undefined field 'colour'"), "{}", ran.err);
     let ran = apply("semver(self.version).major() == 1").await;
     assert!(
-        ran.code == 0 && ran.err.contains("Warning: ") && ran.err.contains("semver(), which this API server does not evaluate"),
+        ran.code == 0 && ran.err.contains("Warning: ") && ran.err.contains("semver(), major(), which this API server does not evaluate"),
         "{}",
         ran.err
     );

@@ -79,7 +79,7 @@ fn position<'b, 'v>(args: Vec<CowVal<'b, 'v>>, is_last: bool) -> Result<CowVal<'
     let wanted = args.get(1).ok_or(ExecutionError::MissingArgumentOrTarget)?;
     let items = items(&args, 0)?;
     let is_it = |item: &&dyn Val| item.equals(wanted.as_ref());
-    let found = if is_last { items.iter().rposition(|item| is_it(item)) } else { items.iter().position(|item| is_it(item)) };
+    let found = if is_last { items.iter().rposition(&is_it) } else { items.iter().position(is_it) };
     Ok(CowVal::owned(CelInt::from(found.and_then(|index| i64::try_from(index).ok()).unwrap_or(-1))))
 }
 
