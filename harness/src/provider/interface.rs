@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use gateways::{GatewayBuild, NodePorts};
 
-use super::named_image::FoundImage;
+use super::named_image::{FoundImage, MissingImage};
 use crate::scenario::model::Need;
 
 /// An image that pods of the lab use: a name, and the folders of this machine whose content it holds.
@@ -139,6 +139,11 @@ pub trait Provider: Send + Sync {
 
     /// Gateways that come out of images which the user named; known once it is prepared.
     fn found_images(&self) -> Vec<FoundImage> {
+        Vec::new()
+    }
+
+    /// Gateways whose images nobody named and the cluster cannot have; known once it is prepared.
+    fn missing_images(&self) -> Vec<MissingImage> {
         Vec::new()
     }
 

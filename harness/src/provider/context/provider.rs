@@ -14,7 +14,7 @@ use super::chosen::{Chosen, ContextError};
 use super::tenancy;
 use crate::kubernetes::Kubernetes;
 use crate::provider::interface::{ClusterHandle, ClusterRequest, ClusterSetting, Provider, ProviderError};
-use crate::provider::named_image::{FoundImage, NamedImage, find_all};
+use crate::provider::named_image::{FoundImage, Looked, MissingImage, NamedImage, find_all};
 use crate::provider::{clearing, kind};
 use crate::scenario::model::Need;
 
@@ -45,7 +45,7 @@ pub struct Context {
     /// Something of ours may be in the cluster.
     begun: PlainMutex<bool>,
     lacking: PlainMutex<Vec<(Need, String)>>,
-    found: PlainMutex<Vec<FoundImage>>,
+    looked: PlainMutex<Looked>,
 }
 
 struct Shared {
@@ -68,7 +68,7 @@ impl Context {
             shared: Arc::new(Mutex::new(None)),
             begun: PlainMutex::new(false),
             lacking: PlainMutex::new(vec![links, (Need::NodeCut, kind::provider::NO_CUT.to_owned())]),
-            found: PlainMutex::new(Vec::new()),
+            looked: PlainMutex::default(),
         }
     }
 
@@ -96,8 +96,8 @@ impl Context {
             ));
         }
         let kubernetes = kubernetes.marking(Some(mark.clone()));
-        let found = find_all(&kubernetes, images, IMAGES_WITHIN, &|what| tell(format!("context {}: {what}", chosen.name))).await?;
-        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        let looked = find_all(&kubernetes, images, IMAGES_WITHIN, &|what| tell(format!("context {}: {what}", chosen.name))).await?;
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = looked;
         if kind::links::taking_pods(&kubernetes).await?.len() < 2 {
             let one = (Need::SeveralNodes, "one node of this cluster takes pods".to_owned());
             self.lacking.lock().unwrap_or_else(PoisonError::into_inner).push(one);
@@ -130,7 +130,11 @@ impl Provider for Context {
     }
 
     fn found_images(&self) -> Vec<FoundImage> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).found.clone()
+    }
+
+    fn missing_images(&self) -> Vec<MissingImage> {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).missing.clone()
     }
 
     async fn create(&self, _request: &ClusterRequest) -> Result<Box<dyn ClusterHandle>, ProviderError> {

@@ -17,7 +17,7 @@ use super::tools::{Surroundings, Tools};
 use super::{links, ready};
 use crate::kubernetes::Kubernetes;
 use crate::provider::interface::{ClusterHandle, ClusterRequest, ClusterSetting, HostPorts, Provider, ProviderError};
-use crate::provider::named_image::{FoundImage, NamedImage, find_all};
+use crate::provider::named_image::{FoundImage, Looked, MissingImage, NamedImage, find_all};
 use crate::provider::{clearing, images};
 use crate::scenario::model::Need;
 
@@ -63,7 +63,7 @@ pub struct Kind {
     pool: Arc<Pool>,
     /// Once it is known.
     lacking: PlainMutex<Option<Vec<(Need, String)>>>,
-    found: PlainMutex<Vec<FoundImage>>,
+    looked: PlainMutex<Looked>,
 }
 
 /// The clusters that no run is in.
@@ -102,13 +102,13 @@ impl Drop for Handle {
 struct BroughtUp {
     shared: Shared,
     lacking: Vec<(Need, String)>,
-    found: Vec<FoundImage>,
+    looked: Looked,
 }
 
 impl Kind {
     pub fn new(options: KindOptions) -> Self {
         let pool = Pool { free: PlainMutex::new(Vec::new()), turns: Arc::new(Semaphore::new(0)) };
-        Kind { options, made: PlainMutex::default(), pool: Arc::new(pool), lacking: PlainMutex::default(), found: PlainMutex::default() }
+        Kind { options, made: PlainMutex::default(), pool: Arc::new(pool), lacking: PlainMutex::default(), looked: PlainMutex::default() }
     }
 
     fn nodes(&self) -> u32 {
@@ -201,7 +201,7 @@ impl Kind {
         if self.options.reuse.is_some() && !self.options.images.is_empty() {
             clear(&kubernetes, &own).await?;
         }
-        let found = find_all(&kubernetes, &self.options.images, within, &|what| tell(format!("kind: {what}"))).await?;
+        let looked = find_all(&kubernetes, &self.options.images, within, &|what| tell(format!("kind: {what}"))).await?;
         // For people. In runs a port that is given up and asked for again every few seconds would only be one more thing to fail:
         // the API server takes minutes to notice that nobody has it after a request that was broken off.
         let host_ports = if self.options.name.is_some() { cluster.host_ports().await? } else { None };
@@ -211,7 +211,7 @@ impl Kind {
             lacking.push((Need::SeveralNodes, ONE_NODE.to_owned()));
         }
         let shared = Shared { kubeconfig: cluster.kubeconfig(), host_ports, own, used: self.options.reuse.is_some() };
-        Ok(BroughtUp { shared, lacking, found })
+        Ok(BroughtUp { shared, lacking, looked })
     }
 }
 
@@ -297,7 +297,7 @@ impl Provider for Kind {
         for up in self.bring_up(builds, tell).await? {
             // All are made alike.
             self.lacking.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(up.lacking);
-            *self.found.lock().unwrap_or_else(PoisonError::into_inner) = up.found;
+            *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = up.looked;
             all.push(up.shared);
         }
         let count = all.len();
@@ -307,7 +307,11 @@ impl Provider for Kind {
     }
 
     fn found_images(&self) -> Vec<FoundImage> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).found.clone()
+    }
+
+    fn missing_images(&self) -> Vec<MissingImage> {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).missing.clone()
     }
 
     /// One of the clusters that were prepared, emptied of what the last run left. Everything about it is as it was prepared, whatever
