@@ -1,5 +1,5 @@
-//! What kube-apiserver's admission plugins do that the lab needs: namespaces must exist, pods get a service account and
-//! a priority.
+//! What kube-apiserver's admission plugins do that the lab needs: namespaces must exist, pods get a service account, a priority, and what
+//! LimitRanges say; the store itself does so for controllers, and holds quotas.
 
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
@@ -26,10 +26,10 @@ pub(super) fn namespace_exists(store: &Store, target: &Target) -> Result<(), Ref
     }
 }
 
-/// Plugins ServiceAccount (the token volume is the kubelet's affair) and Priority.
+/// Plugins ServiceAccount (the token volume is the kubelet's affair), Priority and LimitRanger.
 ///
 /// # Errors
-/// 403 for a service account or a priority class that does not exist.
+/// 403 for a service account or a priority class that does not exist, and for what is out of a LimitRange's bounds.
 pub(super) fn admit(store: &Store, kind: &Kind, namespace: Option<&str>, object: &mut Value) -> Result<(), Refusal> {
     if !kind.is("", "pods") {
         return Ok(());
@@ -61,5 +61,6 @@ pub(super) fn admit(store: &Store, kind: &Kind, namespace: Option<&str>, object:
         spec["priority"] = class["value"].clone();
         spec["preemptionPolicy"] = class["preemptionPolicy"].clone();
     }
-    Ok(())
+    // Before validation: a default limit may be less than what is requested.
+    store.limit(&kind.storage, namespace.unwrap_or_default(), object).map_err(|fault| Refusal::from(fault).about(kind, Some(&name)))
 }

@@ -103,6 +103,8 @@ pub(crate) struct Kind {
     pub round_trip: Option<RoundTrip>,
     /// For custom resources: the version's entry in the CustomResourceDefinition.
     pub custom: Option<Arc<Value>>,
+    /// The version's CEL rules.
+    pub rules: Arc<super::custom::Rules>,
     selectable: &'static [&'static str],
 }
 
@@ -167,6 +169,7 @@ where
         subresources: row.subresources.to_vec(),
         round_trip: Some(round_trip::<K>),
         custom: None,
+        rules: Arc::default(),
         selectable: row.selectable,
     })
 }
@@ -284,6 +287,7 @@ impl Kind {
             subresources,
             round_trip: None,
             custom: Some(Arc::new(version.clone())),
+            rules: Arc::default(),
             selectable: &[],
             resource,
         })

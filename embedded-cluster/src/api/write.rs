@@ -45,6 +45,7 @@ fn create_object(call: &Call, target: &Target, given: Value, warnings: &mut Vec<
         ));
     }
     // A generated name that is taken is tried again, as kube-apiserver does since 1.30.
+    let mut found = Vec::new();
     for attempt in 0.. {
         if generate {
             object["metadata"]["name"] = format!("{prefix}{}", random_suffix()).into();
@@ -56,12 +57,15 @@ fn create_object(call: &Call, target: &Target, given: Value, warnings: &mut Vec<
             fields::written(&operation, None, &mut complete, kind);
         }
         admission::admit(&call.state.store, kind, target.namespace(), &mut complete)?;
-        validation::check(kind, &complete, None)?;
+        validation::check(kind, &complete, None, &mut found)?;
         authorization::check_escalation(&call.state.store, &call.identity, kind, target.namespace(), &complete, None)?;
         match call.state.store.create_or_try(&kind.storage, target.namespace(), complete, call.dry_run()?) {
             Err(fault) if generate && fault.reason == crate::store::Reason::AlreadyExists && attempt < 8 => {}
             Err(fault) => return Err(named_refusal(fault, kind, &object)),
-            Ok(created) => return Ok(created),
+            Ok(created) => {
+                warnings.append(&mut found);
+                return Ok(created);
+            }
         }
     }
     Err(Refusal::internal("no free generated name"))
@@ -108,11 +112,13 @@ pub(super) fn update(call: &Call, target: &Target) -> Result<Response<Body>, Ref
         return Err(Refusal::bad_request(message));
     }
     let operation = fields::Write { manager: call.field_manager(), sub: target.sub };
+    let mut found = Vec::new();
     let stored = change(call, target, name, |current| {
         let next = convert::incoming(kind, object.clone());
-        replace(kind, target.sub, current, next, Some(&operation))
+        replace(kind, target.sub, current, next, Some(&operation), &mut found)
     });
     let stored = stored.map_err(|refusal: Refusal| refusal.about(kind, Some(name)))?;
+    warnings.append(&mut found);
     let mut response = read::one(call, kind, &stored, StatusCode::OK)?;
     respond::warn(&mut response, &warnings);
     Ok(response)
@@ -154,6 +160,7 @@ pub(super) fn replace(
     current: &mut Value,
     mut next: Value,
     operation: Option<&fields::Write>,
+    warnings: &mut Vec<String>,
 ) -> Result<(), Refusal> {
     if let (Some(given), Some(actual)) = (next["metadata"]["uid"].as_str(), current["metadata"]["uid"].as_str())
         && !given.is_empty()
@@ -198,7 +205,7 @@ pub(super) fn replace(
     next["apiVersion"] = old["apiVersion"].clone();
     next["kind"] = old["kind"].clone();
     // A finalizer can be taken away from an object that is being deleted, but none can be added.
-    validation::check(kind, &next, Some(&old))?;
+    validation::check(kind, &next, Some(&old), warnings)?;
     crate::store::keep_system_metadata(&old, &mut next);
     if let Some(operation) = operation {
         fields::written(operation, Some(&old), &mut next, kind);
@@ -217,7 +224,7 @@ pub(super) fn patch(call: &Call, target: &Target) -> Result<Response<Body>, Refu
     let kind = &target.kind;
     let name = target.object_name()?;
     let patch = Patch::read(call, kind)?;
-    let mut warnings = Vec::new();
+    let (mut warnings, mut found) = (Vec::new(), Vec::new());
     let outcome = change(call, target, name, |current| {
         let shown = convert::outgoing(kind, &Arc::new(current.clone()));
         let patched = patch.apply(call, target, &shown)?;
@@ -225,7 +232,7 @@ pub(super) fn patch(call: &Call, target: &Target) -> Result<Response<Body>, Refu
         check_identity(kind, current, &next)?;
         let operation = fields::Write { manager: call.field_manager(), sub: target.sub };
         let next = convert::incoming(kind, next);
-        replace(kind, target.sub, current, next, (!patched.fields_are_managed).then_some(&operation))
+        replace(kind, target.sub, current, next, (!patched.fields_are_managed).then_some(&operation), &mut found)
     });
     let (stored, code) = match outcome {
         Err(refusal) if refusal.code == 404 && refusal.details.is_none() => match patch::creation(call, target, &patch)? {
@@ -233,7 +240,10 @@ pub(super) fn patch(call: &Call, target: &Target) -> Result<Response<Body>, Refu
             None => return Err(Refusal::not_found(kind, name)),
         },
         Err(refusal) => return Err(refusal),
-        Ok(stored) => (stored, StatusCode::OK),
+        Ok(stored) => {
+            warnings.append(&mut found);
+            (stored, StatusCode::OK)
+        }
     };
     let mut response = read::one(call, kind, &stored, code)?;
     respond::warn(&mut response, &warnings);

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     EndpointAddress, EndpointPort as LegacyPort, EndpointSubset, Endpoints, Node, ObjectReference, Pod, Service, ServiceSpec,
 };
@@ -15,6 +16,7 @@ use super::objects::{Key, Objects, key_of};
 use super::pods::{controlled_by, generated_name, is_finished, is_ready, is_terminating, key};
 use super::reconcile::{Outcome, Trigger, drive};
 use super::selectors::matches_map;
+use super::trigger_time::{TriggerTimes, annotate};
 use crate::store::{DeleteOptions, Store};
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -72,7 +74,8 @@ pub(super) async fn run(store: Store, pods: Objects<Pod>, services: Objects<Serv
             concerned.into_iter().collect()
         }),
     ];
-    let controller = Controller { pods, services, slices, endpoints: Objects::new(&store), nodes: Objects::new(&store), members };
+    let (endpoints, nodes) = (Objects::new(&store), Objects::new(&store));
+    let controller = Controller { pods, services, slices, endpoints, nodes, members, trigger_times: TriggerTimes::default() };
     drive(store, triggers, move |key| controller.reconcile(key)).await;
 }
 
@@ -83,6 +86,7 @@ struct Controller {
     endpoints: Objects<Endpoints>,
     nodes: Objects<Node>,
     members: Arc<Mutex<Members>>,
+    trigger_times: TriggerTimes,
 }
 
 fn selector(service: &Service) -> Option<&BTreeMap<String, String>> {
@@ -103,6 +107,7 @@ impl Controller {
                 let _ = self.endpoints.delete(service_key, &DeleteOptions::default());
             }
             self.remember(service_key, BTreeSet::new());
+            self.trigger_times.forget(service_key);
             return Outcome::Done;
         };
         // Without a selector whoever made the Service writes its endpoints too.
@@ -110,9 +115,10 @@ impl Controller {
         let pods: Vec<Arc<Pod>> =
             self.pods.list(Some(&service_key.0)).into_iter().filter(|pod| matches_map(selector, pod.metadata.labels.as_ref())).collect();
         self.remember(service_key, pods.iter().map(|pod| key(&**pod)).collect());
+        let triggered = self.trigger_times.since_last_look(&service, &pods);
         let wanted = groups(&service, &pods, &|node| self.zone(node));
-        self.write_slices(&service, self.slices_of(service_key), wanted);
-        self.write_endpoints(&service, &pods);
+        self.write_slices(&service, self.slices_of(service_key), wanted, triggered);
+        self.write_endpoints(&service, &pods, triggered);
         Outcome::Done
     }
 
@@ -139,7 +145,26 @@ impl Controller {
 
     /// Keeps slices whose ports fit, fills them anew, makes what is missing and removes what is left over. A Service
     /// without pods keeps one empty slice, as on a real cluster.
-    fn write_slices(&self, service: &Service, existing: Vec<Arc<EndpointSlice>>, wanted: Vec<(Vec<EndpointPort>, Vec<Endpoint>)>) {
+    fn write_slices(
+        &self,
+        service: &Service,
+        existing: Vec<Arc<EndpointSlice>>,
+        wanted: Vec<(Vec<EndpointPort>, Vec<Endpoint>)>,
+        triggered: Option<Timestamp>,
+    ) {
+        let update = |slice: &EndpointSlice, labels: &BTreeMap<String, String>, ports: Vec<EndpointPort>, endpoints: Vec<Endpoint>| {
+            let unchanged = slice.endpoints == endpoints
+                && slice.ports.clone().unwrap_or_default() == ports
+                && slice.metadata.labels.as_ref() == Some(labels);
+            if !unchanged {
+                let _ = self.slices.modify(&key(slice), |slice| {
+                    slice.endpoints = endpoints;
+                    slice.ports = Some(ports);
+                    slice.metadata.labels = Some(labels.clone());
+                    annotate(&mut slice.metadata.annotations, triggered);
+                });
+            }
+        };
         let mut left: Vec<Arc<EndpointSlice>> = existing;
         let labels = slice_labels(service);
         let mut missing = Vec::new();
@@ -152,36 +177,30 @@ impl Controller {
                 // A slice that shares endpoints is updated rather than replaced, so that its name stays.
                 let fit = left.iter().position(|slice| same_ports(slice, &ports));
                 match fit {
-                    Some(index) => self.update_slice(&left.remove(index), &labels, ports.clone(), endpoints),
+                    Some(index) => update(&left.remove(index), &labels, ports.clone(), endpoints),
                     None => missing.push((ports.clone(), endpoints)),
                 }
             }
         }
         for (ports, endpoints) in missing {
             match left.pop() {
-                Some(slice) => self.update_slice(&slice, &labels, ports, endpoints),
-                None => self.create_slice(service, &labels, ports, endpoints),
+                Some(slice) => update(&slice, &labels, ports, endpoints),
+                None => self.create_slice(service, &labels, ports, endpoints, triggered),
             }
         }
         left.iter().for_each(|slice| self.remove(slice));
     }
 
-    fn update_slice(&self, slice: &EndpointSlice, labels: &BTreeMap<String, String>, ports: Vec<EndpointPort>, endpoints: Vec<Endpoint>) {
-        let unchanged = slice.endpoints == endpoints
-            && slice.ports.clone().unwrap_or_default() == ports
-            && slice.metadata.labels.as_ref() == Some(labels);
-        if !unchanged {
-            let _ = self.slices.modify(&key(slice), |slice| {
-                slice.endpoints = endpoints;
-                slice.ports = Some(ports);
-                slice.metadata.labels = Some(labels.clone());
-            });
-        }
-    }
-
-    fn create_slice(&self, service: &Service, labels: &BTreeMap<String, String>, ports: Vec<EndpointPort>, endpoints: Vec<Endpoint>) {
+    fn create_slice(
+        &self,
+        service: &Service,
+        labels: &BTreeMap<String, String>,
+        ports: Vec<EndpointPort>,
+        endpoints: Vec<Endpoint>,
+        triggered: Option<Timestamp>,
+    ) {
         let prefix = format!("{}-", service.metadata.name.as_deref().unwrap_or_default());
-        let slice = EndpointSlice {
+        let mut slice = EndpointSlice {
             address_type: "IPv4".to_owned(),
             endpoints,
             ports: Some(ports),
@@ -194,12 +213,13 @@ impl Controller {
                 ..ObjectMeta::default()
             },
         };
+        annotate(&mut slice.metadata.annotations, triggered);
         if let Err(fault) = self.slices.create(service.metadata.namespace.as_deref().unwrap_or_default(), &slice) {
             tracing::debug!(%fault, "EndpointSlice not made");
         }
     }
 
-    fn write_endpoints(&self, service: &Service, pods: &[Arc<Pod>]) {
+    fn write_endpoints(&self, service: &Service, pods: &[Arc<Pod>], triggered: Option<Timestamp>) {
         let service_key = key(service);
         let subsets = subsets(service, pods);
         let mut labels = service.metadata.labels.clone().unwrap_or_default();
@@ -210,7 +230,7 @@ impl Controller {
         let subsets = Some(subsets).filter(|subsets| !subsets.is_empty());
         match self.endpoints.get(&service_key.0, &service_key.1) {
             None => {
-                let endpoints = Endpoints {
+                let mut endpoints = Endpoints {
                     metadata: ObjectMeta {
                         name: Some(service_key.1.clone()),
                         namespace: Some(service_key.0.clone()),
@@ -219,12 +239,14 @@ impl Controller {
                     },
                     subsets,
                 };
+                annotate(&mut endpoints.metadata.annotations, triggered);
                 let _ = self.endpoints.create(&service_key.0, &endpoints);
             }
             Some(current) if current.subsets != subsets || current.metadata.labels.as_ref() != Some(&labels) => {
                 let _ = self.endpoints.modify(&service_key, |endpoints| {
                     endpoints.subsets = subsets;
                     endpoints.metadata.labels = Some(labels);
+                    annotate(&mut endpoints.metadata.annotations, triggered);
                 });
             }
             Some(_) => {}

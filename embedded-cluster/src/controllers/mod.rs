@@ -40,10 +40,11 @@ mod scheduler;
 mod selectors;
 mod stateful_pods;
 mod stateful_set;
+mod trigger_time;
 mod volume_claims;
 
 pub(crate) use cron_schedule::check_schedule;
-pub(crate) use network::link_of;
+pub(crate) use network::{has_pod_network, link_of};
 pub(crate) use role_aggregation::aggregate_roles;
 
 /// Carries a plan out on the kernel; called again with every changed plan, never concurrently. The error is logged

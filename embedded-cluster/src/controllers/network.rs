@@ -35,7 +35,7 @@ pub(crate) const LINK_LOSS: &str = "gatelab.dev/link-loss";
 
 /// `down`: pods of the node are cut off from everything but their node, which is itself reached as before; what a CNI
 /// plugin leaves behind that lost its routes.
-pub(crate) const POD_NETWORK: &str = "gatelab.dev/pod-network";
+const POD_NETWORK: &str = "gatelab.dev/pod-network";
 
 /// Everything that network plans are made from.
 pub(super) struct Cluster {
@@ -241,6 +241,11 @@ pub(crate) fn link_of(node: &Node) -> (Duration, f64) {
     let annotation = |name: &str| node.metadata.annotations.as_ref().and_then(|all| all.get(name));
     let latency = annotation(LINK_LATENCY).and_then(|text| parse_latency(text)).unwrap_or_default();
     (latency, annotation(LINK_LOSS).and_then(|text| parse_probability(text)).unwrap_or_default())
+}
+
+/// Whether its pods are reached from other nodes, as far as the annotation says.
+pub(crate) fn has_pod_network(node: &Node) -> bool {
+    node.metadata.annotations.as_ref().and_then(|all| all.get(POD_NETWORK)).is_none_or(|state| state != "down")
 }
 
 /// `20ms`, `1.5s`, `500us`.

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::network::{Cluster, POD_NETWORK, protocol};
+use super::network::{Cluster, has_pod_network, protocol};
 use super::pods::is_finished;
 use super::selectors::{self, Labels};
 use crate::network::{Allow, Isolation, PodIsolation, PortRange, Protocol};
@@ -46,10 +46,7 @@ pub(super) fn isolations(cluster: &Cluster) -> Vec<PodIsolation> {
 }
 
 fn without_pod_network(cluster: &Cluster) -> BTreeSet<&str> {
-    let down = |node: &&std::sync::Arc<Node>| {
-        node.metadata.annotations.as_ref().and_then(|a| a.get(POD_NETWORK)).is_some_and(|state| state == "down")
-    };
-    cluster.nodes.iter().filter(down).filter_map(|node| node.metadata.name.as_deref()).collect()
+    cluster.nodes.iter().filter(|node| !has_pod_network(node)).filter_map(|node| node.metadata.name.as_deref()).collect()
 }
 
 /// Pods on the host's network have no policies, those that ended no address of their own any more.

@@ -6,7 +6,8 @@
 //! is slow: nothing is terminated or answered on the way.
 //!
 //! A node's link delays what comes in as well, as the embedded cluster's links do: the sender waits for both links, its own and the
-//! receiver's.
+//! receiver's. What nodes themselves say to each other passes freely, so that a slow link troubles the application and not the
+//! cluster, unless a link is cut: then the other nodes lose what they send to that node as well, and it falls silent.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -42,11 +43,11 @@ const OFFLOAD_HEADER: usize = 10;
 const ETHERNET_HEADER: usize = 14;
 const DESTINATION: usize = OFFLOAD_HEADER + ETHERNET_HEADER + 16;
 
-/// How packets for some pods travel.
+/// How packets for some addresses travel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Path {
-    /// Addresses of a node's pods.
-    pub pods: Ipv4Net,
+    /// Those of a node's pods, or the node's own.
+    pub to: Ipv4Net,
     pub latency: Duration,
     /// Probability that a packet is lost.
     pub loss: f64,
@@ -103,7 +104,7 @@ impl Outgoing {
     /// # Errors
     /// When the kernel refuses the rules.
     pub fn set(&mut self, paths: Vec<Path>) -> Result<(), NetworkError> {
-        let held: Vec<Ipv4Net> = paths.iter().filter(|path| path.loss > 0.0 || !path.latency.is_zero()).map(|path| path.pods).collect();
+        let held: Vec<Ipv4Net> = paths.iter().filter(|path| path.loss > 0.0 || !path.latency.is_zero()).map(|path| path.to).collect();
         let lost = || NetworkError::ThreadLost { action: "change a link".to_owned() };
         self.orders.send(paths).map_err(|_| lost())?;
         match self.wake.write(&[1]) {
@@ -115,15 +116,15 @@ impl Outgoing {
         self.install(&held)
     }
 
-    /// Rules that lead packets for these pods into the pair.
+    /// Rules that lead packets for these addresses into the pair.
     fn install(&mut self, held: &[Ipv4Net]) -> Result<(), NetworkError> {
-        let rules = held.iter().map(|pods| {
+        let rules = held.iter().map(|to| {
             let take = vec![
                 Expression::Counter,
                 Expression::Immediate { into: DEVICE, value: self.entry.to_ne_bytes().to_vec() },
                 Expression::Forward { device: DEVICE },
             ];
-            Rule::new(format!("hold packets for {pods}"), [ether_type(IPV4), not_marked(DONE), destination_in(*pods), take])
+            Rule::new(format!("hold packets for {to}"), [ether_type(IPV4), not_marked(DONE), destination_in(*to), take])
         });
         let chain = DeviceChain { name: "outgoing", device: &self.interface };
         Batch::replacing_device_table(TABLE, &chain, &rules.collect::<Vec<_>>()).commit(&mut self.filter)
@@ -139,7 +140,7 @@ impl Drop for Outgoing {
 }
 
 struct Queue {
-    pods: Ipv4Net,
+    to: Ipv4Net,
     quality: Quality,
     frames: VecDeque<(Instant, Vec<u8>)>,
     bytes: usize,
@@ -193,7 +194,7 @@ impl Holder {
     }
 
     fn hold(&mut self, frame: &[u8]) {
-        match destination(frame).and_then(|to| self.queues.iter_mut().find(|queue| queue.pods.contains(&to))) {
+        match destination(frame).and_then(|address| self.queues.iter_mut().find(|queue| queue.to.contains(&address))) {
             Some(queue) => enqueue(queue, frame, Instant::now()),
             // Its rule has gone meanwhile.
             None => send(&self.leaving, frame),
@@ -205,13 +206,13 @@ impl Holder {
 fn change(queues: &mut Vec<Queue>, paths: &[Path]) {
     queues.retain_mut(|queue| {
         queue.quality = Quality::default();
-        !queue.frames.is_empty() || paths.iter().any(|path| path.pods == queue.pods)
+        !queue.frames.is_empty() || paths.iter().any(|path| path.to == queue.to)
     });
     for path in paths {
         let quality = Quality { latency: path.latency, loss: path.loss };
-        match queues.iter_mut().find(|queue| queue.pods == path.pods) {
+        match queues.iter_mut().find(|queue| queue.to == path.to) {
             Some(queue) => queue.quality = quality,
-            None => queues.push(Queue { pods: path.pods, quality, frames: VecDeque::new(), bytes: 0 }),
+            None => queues.push(Queue { to: path.to, quality, frames: VecDeque::new(), bytes: 0 }),
         }
     }
 }

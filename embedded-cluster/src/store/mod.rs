@@ -6,12 +6,15 @@
 mod admission;
 mod allocation;
 mod defaults;
+mod limit_range;
 mod objects;
 mod quantities;
+mod quota;
 mod resource;
 mod rules;
 mod shard;
 mod typed;
+mod usage;
 
 pub(crate) use admission::random_suffix;
 pub(crate) use allocation::keep_allocated;

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{Stream, StreamExt, stream};
+use k8s_openapi::api::core::v1::ResourceQuota;
 use serde_json::Value;
 
 use super::rules::{
-    after, as_go_writes_it, conflict, grace_period, group_suffix, has_generation, is_deleted, is_held, is_namespace, is_pod,
-    is_respecified, is_service, keep_system_metadata, metadata_str, not_found, now, pod_grace, resource_key, set_propagation_finalizers,
+    after, as_go_writes_it, conflict, grace_period, group_suffix, has_generation, is_claim, is_deleted, is_held, is_namespace, is_pod,
+    is_quota, is_respecified, is_service, keep_system_metadata, metadata_str, not_found, now, pod_grace, resource_key,
+    set_propagation_finalizers,
 };
 use super::shard::{Change, Changes, ResourceKey, Shard};
-use super::{Resource, admission, allocation, defaults};
+use super::{Resource, admission, allocation, defaults, limit_range, quota};
 
 /// Why the store refused, in the vocabulary of `metav1.StatusReason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +155,9 @@ impl Store {
             let accounts = state.shards.get(&accounts).map(|shard| shard.objects(namespace)).unwrap_or_default();
             admission::api_access(&mut object, &accounts);
         }
+        if is_pod(resource) || is_claim(resource) {
+            limit_range::admit(&state.limit_ranges(&key.0), resource, &mut object)?;
+        }
         if is_service(resource) {
             allocation::allocate(state.table(resource), &mut object)?;
         }
@@ -163,6 +168,7 @@ impl Store {
             metadata["generation"] = 1.into();
         }
         admission::with_identity(resource, &mut object);
+        quota::admit(&state.quotas(&key.0), resource, None, &object)?;
         if dry_run {
             return Ok(Arc::new(object));
         }
@@ -246,6 +252,9 @@ impl Store {
         as_go_writes_it(resource, &mut next);
         if next == *current {
             return Ok(current);
+        }
+        if is_service(resource) || is_claim(resource) {
+            quota::admit(&state.quotas(&key.0), resource, Some(&current), &next)?;
         }
         if has_generation(resource) && is_respecified(resource, &current, &next) {
             let generation = current["metadata"]["generation"].as_i64().unwrap_or(1);
@@ -407,6 +416,14 @@ impl Store {
         if missed { version } else { state.version.max(version) }
     }
 
+    /// What LimitRanges of the namespace say of a new object; see [`limit_range::admit`].
+    ///
+    /// # Errors
+    /// `Forbidden`.
+    pub(crate) fn limit(&self, resource: &Resource, namespace: &str, object: &mut Value) -> Result<(), Fault> {
+        limit_range::admit(&self.lock().limit_ranges(namespace), resource, object)
+    }
+
     /// The version of the newest write.
     pub fn resource_version(&self) -> u64 {
         self.lock().version
@@ -420,14 +437,29 @@ impl Store {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(
-        &self,
-        state: &mut State,
-        resource: &Resource,
-        key: (String, String),
-        mut object: Value,
-        before: Option<Arc<Value>>,
-    ) -> Arc<Value> {
+    fn put(&self, state: &mut State, resource: &Resource, key: (String, String), object: Value, before: Option<Arc<Value>>) -> Arc<Value> {
+        let namespace = key.0.clone();
+        let object = Self::write(state, resource, key, object, before);
+        Self::measure_quotas(state, resource, &namespace);
+        object
+    }
+
+    /// Brings the status of the namespace's quotas up to date.
+    fn measure_quotas(state: &mut State, changed: &Resource, namespace: &str) {
+        let quotas = state.quotas(namespace);
+        // A quota that changed may bound anything.
+        let only = (!is_quota(changed)).then_some(changed);
+        for quota in quotas {
+            let next =
+                quota::measured(&quota, only, |key| state.shards.get(key).map(|shard| shard.objects(Some(namespace))).unwrap_or_default());
+            if next != *quota {
+                let key = (namespace.to_owned(), metadata_str(&quota, "name").unwrap_or_default());
+                Self::write(state, &Resource::of::<ResourceQuota>(), key, next, Some(quota));
+            }
+        }
+    }
+
+    fn write(state: &mut State, resource: &Resource, key: (String, String), mut object: Value, before: Option<Arc<Value>>) -> Arc<Value> {
         state.version += 1;
         let version = state.version;
         object["metadata"]["resourceVersion"] = version.to_string().into();
@@ -448,6 +480,7 @@ impl Store {
         let shard = state.shard(resource);
         let before = shard.remove(key);
         shard.tell(version, WatchEvent::Deleted(last.clone()), before);
+        Self::measure_quotas(state, resource, &key.0);
         last
     }
 }
@@ -459,6 +492,19 @@ impl State {
 
     fn table(&mut self, resource: &Resource) -> &super::shard::Table {
         self.shard(resource).table()
+    }
+
+    fn quotas(&self, namespace: &str) -> Vec<Arc<Value>> {
+        self.core("resourcequotas", namespace)
+    }
+
+    fn limit_ranges(&self, namespace: &str) -> Vec<Arc<Value>> {
+        self.core("limitranges", namespace)
+    }
+
+    fn core(&self, plural: &str, namespace: &str) -> Vec<Arc<Value>> {
+        let shard = self.shards.get(&(String::new(), plural.to_owned()));
+        shard.filter(|_| !namespace.is_empty()).map(|shard| shard.objects(Some(namespace))).unwrap_or_default()
     }
 
     fn namespace_is_terminating(&self, namespace: &str) -> bool {

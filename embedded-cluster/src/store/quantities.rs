@@ -82,14 +82,56 @@ pub(crate) fn canonical(text: &str) -> Option<String> {
         })?;
         return Some(if power == 0 { format!("{sign}{}", nanos / unit) } else { format!("{sign}{}e{power}", nanos / unit) });
     }
+    Some(format!("{sign}{}", with_suffix(nanos, binary.is_some())))
+}
+
+/// Not negative.
+fn with_suffix(nanos: i128, binary: bool) -> String {
     // Binary suffixes are for whole bytes of at least one KiB; smaller amounts are told in the decimal form.
-    if binary.is_some() && nanos % NANO == 0 && nanos / NANO >= 1024 {
+    if binary && nanos % NANO == 0 && nanos / NANO >= 1024 {
         let bytes = nanos / NANO;
         let (suffix, factor) = BINARY.iter().find(|(_, factor)| bytes % factor == 0).copied().unwrap_or(("", 1));
-        return Some(format!("{sign}{}{suffix}", bytes / factor));
+        return format!("{}{suffix}", bytes / factor);
     }
-    let (suffix, factor) = DECIMAL.iter().find(|(_, factor)| nanos % factor == 0)?;
-    Some(format!("{sign}{}{suffix}", nanos / factor))
+    let (suffix, factor) = DECIMAL.iter().find(|(_, factor)| nanos % factor == 0).copied().unwrap_or(("n", 1));
+    format!("{}{suffix}", nanos / factor)
+}
+
+/// An amount that is added to others: the sum is told in the form of the first that is not zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sum {
+    pub nanos: i128,
+    binary: bool,
+}
+
+impl Sum {
+    pub fn count(number: usize) -> Self {
+        Self { nanos: i128::try_from(number).unwrap_or(i128::MAX / NANO) * NANO, binary: false }
+    }
+
+    pub fn of(value: &Value) -> Option<Self> {
+        let read = read(value.as_str()?)?;
+        let nanos = if read.negative { -read.nanos } else { read.nanos };
+        Some(Self { nanos, binary: BINARY.iter().any(|(name, _)| *name == read.suffix) })
+    }
+
+    pub fn plus(self, other: Self) -> Self {
+        Self { nanos: self.nanos.saturating_add(other.nanos), binary: if self.nanos == 0 { other.binary } else { self.binary } }
+    }
+
+    /// Kubernetes' result is not negative either.
+    pub fn minus(self, other: Self) -> Self {
+        Self { nanos: self.nanos.saturating_sub(other.nanos).max(0), ..self }
+    }
+}
+
+impl std::fmt::Display for Sum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.nanos {
+            0 => f.write_str("0"),
+            nanos => f.write_str(&with_suffix(nanos, self.binary)),
+        }
+    }
 }
 
 /// Rewrites the amounts in a field that maps resource names to quantities, if it is there.
@@ -110,6 +152,14 @@ pub(super) fn canonicalize(object: &mut Value, field: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sum_is_told_in_the_form_of_its_first_amount() {
+        let of = |text: &str| Sum::of(&Value::from(text)).unwrap();
+        assert_eq!(Sum::count(0).plus(of("512Mi")).plus(of("512Mi")).to_string(), "1Gi");
+        assert_eq!(of("100m").plus(of("1")).to_string(), "1100m");
+        assert_eq!(of("1").minus(of("2")).to_string(), "0");
+    }
 
     // What `resource.MustParse(text).String()` says.
     #[rstest::rstest]

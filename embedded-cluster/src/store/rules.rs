@@ -19,6 +19,14 @@ pub(super) fn is_service(resource: &Resource) -> bool {
     is_core(resource, "services")
 }
 
+pub(super) fn is_claim(resource: &Resource) -> bool {
+    is_core(resource, "persistentvolumeclaims")
+}
+
+pub(super) fn is_quota(resource: &Resource) -> bool {
+    is_core(resource, "resourcequotas")
+}
+
 pub(super) fn is_namespace(resource: &Resource) -> bool {
     is_core(resource, "namespaces")
 }

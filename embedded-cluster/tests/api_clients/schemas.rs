@@ -26,16 +26,22 @@ async fn kinds_are_explained() {
     assert!(!old.to_string().contains("#/components/"));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_gateway_api_is_accepted_as_published() {
-    let Some(kubectl) = Kubectl::new().await else { return };
+async fn apply_gateway_api(kubectl: &Kubectl) {
     let packed = include_bytes!("../published/gateway-api-v1.3.0-standard.yaml.deflate");
     let mut bundle = vec![0; 2 << 20];
     let length = miniz_oxide::inflate::decompress_slice_iter_to_slice(&mut bundle, std::iter::once(&packed[..]), false, false).unwrap();
     std::fs::write(kubectl.path().join("gateway-api.yaml"), &bundle[..length]).unwrap();
-    let applied = kubectl.ok("apply --server-side -f gateway-api.yaml").await;
-    assert_eq!(applied.lines().filter(|line| line.ends_with("serverside-applied")).count(), 5, "{applied}");
+    let applied = kubectl.run("apply --server-side -f gateway-api.yaml").await;
+    assert_eq!(applied.out.lines().filter(|line| line.ends_with("serverside-applied")).count(), 5, "{}", applied.err);
+    // Nothing in it is refused, and nothing is not evaluated.
+    assert_eq!(applied.err, "");
     kubectl.ok("wait --for=condition=Established crd/httproutes.gateway.networking.k8s.io --timeout=10s").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_gateway_api_is_accepted_as_published() {
+    let Some(kubectl) = Kubectl::new().await else { return };
+    apply_gateway_api(&kubectl).await;
     let resources = kubectl.ok("api-resources --api-group=gateway.networking.k8s.io").await;
     for (name, short) in
         [("gatewayclasses", "gc"), ("gateways", "gtw"), ("httproutes", ""), ("grpcroutes", ""), ("referencegrants", "refgrant")]
@@ -96,6 +102,103 @@ spec:
             || complaint.contains("doesn't have a resource type"),
         "{complaint}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rules_of_the_gateway_api_are_held() {
+    let Some(kubectl) = Kubectl::new().await else { return };
+    apply_gateway_api(&kubectl).await;
+    let apply = |kind: &str, spec: serde_json::Value| {
+        let object = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": kind, "metadata": {"name": "shop", "namespace": "shop"}, "spec": spec});
+        let kubectl = &kubectl;
+        async move { kubectl.run_with("apply -f -", &object.to_string(), &[]).await }
+    };
+    let route = |rule: serde_json::Value| apply("HTTPRoute", json!({"rules": [rule]}));
+    let backend = json!([{"name": "web", "port": 80}]);
+    let redirect = json!([{"type": "RequestRedirect", "requestRedirect": {"scheme": "https"}}]);
+    // Each breaks one rule of the standard channel and nothing of its schema.
+    for (rule, refusal) in [
+        (
+            json!({"backendRefs": backend, "filters": redirect}),
+            "spec.rules[0]: Invalid value: \"object\": RequestRedirect filter must not be used together with backendRefs",
+        ),
+        (
+            json!({"backendRefs": [{"name": "web"}]}),
+            "spec.rules[0].backendRefs[0]: Invalid value: \"object\": Must have port for Service reference",
+        ),
+        (
+            json!({"matches": [{"path": {"value": "shop"}}]}),
+            "spec.rules[0].matches[0].path: Invalid value: \"object\": value must be an absolute path and start with '/' when type one of ['Exact', 'PathPrefix']",
+        ),
+        (
+            json!({"filters": [redirect[0], redirect[0]]}),
+            "spec.rules[0].filters: Invalid value: \"array\": RequestRedirect filter cannot be repeated",
+        ),
+        (
+            json!({"timeouts": {"request": "1s", "backendRequest": "2s"}}),
+            "spec.rules[0].timeouts: Invalid value: \"object\": backendRequest timeout cannot be longer than request timeout",
+        ),
+    ] {
+        let ran = route(rule).await;
+        assert!(ran.code != 0 && ran.err.contains(refusal), "{}", ran.err);
+        assert!(ran.err.starts_with("The HTTPRoute \"shop\" is invalid: "), "{}", ran.err);
+    }
+    let listener = |name: &str, port: u16| json!({"name": name, "port": port, "protocol": "HTTP"});
+    let gateway = |listeners: serde_json::Value| apply("Gateway", json!({"gatewayClassName": "lab", "listeners": listeners}));
+    let ran = gateway(json!([listener("a", 80), listener("b", 80)])).await;
+    let refusal = "spec.listeners: Invalid value: \"array\": Combination of port, protocol and hostname must be unique for each listener";
+    assert!(ran.err.contains(refusal), "{}", ran.err);
+    let ran = gateway(json!([listener("a", 80), listener("b", 81)])).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let good =
+        json!({"backendRefs": backend, "matches": [{"path": {"value": "/shop"}}], "timeouts": {"request": "2s", "backendRequest": "1s"}});
+    let ran = route(good).await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    // What is patched and scaled is held to the rules as well, and so is what must not change.
+    let patch = r#"patch httproute shop -n shop --type=json -p '[{"op":"remove","path":"/spec/rules/0/backendRefs/0/port"}]'"#;
+    assert!(kubectl.refused(patch).await.contains("Must have port for Service reference"));
+    let class = |controller: &str| json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": "lab"}, "spec": {"controllerName": controller}});
+    let ran = kubectl.run_with("apply --server-side -f -", &class("lab.test/one").to_string(), &[]).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let ran = kubectl.run_with("apply --server-side -f -", &class("lab.test/two").to_string(), &[]).await;
+    assert!(ran.err.contains("spec.controllerName: Invalid value: \"string\": Value is immutable"), "{}", ran.err);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_of_definitions_are_told_of() {
+    let Some(kubectl) = Kubectl::new().await else { return };
+    let apply = |rule: &str| {
+        let schema = json!({"type": "object", "properties": {"spec": {"type": "object",
+            "properties": {"size": {"type": "integer"}, "version": {"type": "string"}}, "x-kubernetes-validations": [{"rule": rule}]}}});
+        let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": "boxes.lab.test"}, "spec": {"group": "lab.test", "scope": "Namespaced",
+            "names": {"kind": "Box", "plural": "boxes"}, "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+            "schema": {"openAPIV3Schema": schema}}]}});
+        let kubectl = &kubectl;
+        async move { kubectl.run_with("apply -f -", &definition.to_string(), &[]).await }
+    };
+    let ran = apply("self.colour == 'red'").await;
+    assert!(ran.code != 0 && ran.err.contains("undefined field 'colour'"), "{}", ran.err);
+    let ran = apply("semver(self.version).major() == 1").await;
+    assert!(
+        ran.code == 0 && ran.err.contains("Warning: ") && ran.err.contains("semver(), which this API server does not evaluate"),
+        "{}",
+        ran.err
+    );
+    let put = |size: u8| {
+        let object =
+            json!({"apiVersion": "lab.test/v1", "kind": "Box", "metadata": {"name": "b", "namespace": "shop"}, "spec": {"size": size}});
+        let kubectl = &kubectl;
+        async move { kubectl.run_with("apply -f -", &object.to_string(), &[]).await }
+    };
+    assert_eq!(put(3).await.code, 0);
+    // The definition's next generation has other rules; what broke them before them stays until it is changed.
+    assert_eq!(apply("self.size < 3").await.code, 0);
+    let ran = put(4).await;
+    assert!(ran.err.contains("spec: Invalid value: \"object\": failed rule: self.size < 3"), "{}", ran.err);
+    let ran = kubectl.run("label box b -n shop colour=red").await;
+    assert!(ran.code == 0 && ran.err.contains("Warning: spec: Invalid value: \"object\": failed rule: self.size < 3"), "{}", ran.err);
+    assert_eq!(put(2).await.code, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

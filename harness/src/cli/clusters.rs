@@ -17,8 +17,8 @@ use crate::scenario::model::Need;
 /// What `--cluster` takes.
 const PROVIDERS: [&str; 3] = ["embedded", "kind", "context:NAME"];
 const CONTEXT: &str = "context:";
-/// Of three nodes two take pods, which is as many as the embedded cluster has.
-const SEVERAL: u32 = 3;
+/// Of several nodes one is the control plane, which takes no pods.
+const CONTROL_PLANE: u32 = 1;
 
 /// Where clusters come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,10 +147,10 @@ pub fn named_images(args: &ClusterArgs, choices: &[gateways::Choice]) -> Result<
 
 /// As few as the scenarios can do with: a node more is 0.6 GB more and later to be ready.
 fn nodes(plans: &[Plan]) -> u32 {
-    let several = |plan: &Plan| plan.needs.iter().any(|need| matches!(need, Need::SeveralNodes | Need::LinkLatency));
-    // Skipped there, as kind cuts no node off.
-    let staged = |plan: &&Plan| plan.skip.is_none() && !plan.needs.contains(&Need::NodeCut);
-    if plans.iter().filter(staged).any(several) { SEVERAL } else { 1 }
+    let several = |plan: &&Plan| plan.needs.iter().any(|need| matches!(need, Need::SeveralNodes | Need::LinkLatency | Need::NodeCut));
+    // Skipped there: the cluster's DNS stays where it is.
+    let staged = |plan: &&Plan| plan.skip.is_none() && !plan.needs.contains(&Need::MovableDns);
+    plans.iter().filter(staged).filter(several).map(|plan| plan.nodes + CONTROL_PLANE).max().unwrap_or(1)
 }
 
 #[cfg(test)]
@@ -215,15 +215,28 @@ mod tests {
         }
     }
 
-    #[test]
-    fn there_are_several_nodes_when_a_scenario_needs_them_and_one_is_enough_otherwise() {
+    fn plan(id: &str) -> Plan {
         let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios"));
         let (catalogue, _) = crate::scenario::catalogue::Catalogue::load(folder).unwrap();
-        let plan = |id: &str| {
-            let entry = catalogue.entries().find(|entry| entry.scenario.id.value == id).unwrap();
-            entry.plan("nginx", crate::scenario::Scale::Lab)
-        };
+        let entry = catalogue.entries().find(|entry| entry.scenario.id.value == id).unwrap();
+        entry.plan("nginx", crate::scenario::Scale::Lab)
+    }
+
+    #[test]
+    fn there_are_several_nodes_when_a_scenario_needs_them_and_one_is_enough_otherwise() {
         assert_eq!(nodes(&[plan("wrong-target-port")]), 1);
         assert_eq!(nodes(&[plan("wrong-target-port"), plan("premature-keepalive-close")]), 3);
+        assert_eq!(nodes(&[plan("premature-keepalive-close"), plan("node-unreachable")]), 4);
+    }
+
+    #[test]
+    fn a_scenario_is_skipped_where_fewer_nodes_take_pods_than_it_needs() {
+        let lacks = |nodes: &str| {
+            let provider = for_runs(&args(&["--cluster", "kind", "--nodes", nodes]), &[], Vec::new());
+            provider.map(|provider| provider.setting().lacks(&plan("node-unreachable"))).ok().unwrap()
+        };
+        assert!(lacks("1").is_some_and(|reason| reason.contains("one node")));
+        assert_eq!(lacks("3").as_deref(), Some("3 nodes that take pods are needed, and this cluster has 2"));
+        assert_eq!(lacks("4"), None);
     }
 }

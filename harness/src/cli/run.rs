@@ -106,7 +106,7 @@ pub async fn prepare(
     view: &mut LiveView,
 ) -> Result<(), Failure> {
     let setting = provider.setting();
-    if plans.iter().all(|plan| plan.skip.is_some() || setting.lacks(&plan.needs).is_some()) {
+    if plans.iter().all(|plan| plan.skip.is_some() || setting.lacks(plan).is_some()) {
         return Ok(());
     }
     let (sender, mut steps) = mpsc::unbounded_channel();

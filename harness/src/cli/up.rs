@@ -41,7 +41,7 @@ pub async fn run(args: &UpArgs, global: &Global, screen: &Arc<Screen>) -> Result
     });
     let (images, choices) = clusters::named_images(&args.cluster, &[choice])?;
     let provider = clusters::for_lab(&args.cluster, cluster, &plan, images)?;
-    if let Some(reason) = provider.setting().lacks(&plan.needs) {
+    if let Some(reason) = provider.setting().lacks(&plan) {
         return Err(Failure::usage(format!("{} cannot be brought up there: {reason}", args.id)));
     }
     labs::must_be_free(&args.name)?;

@@ -31,7 +31,7 @@ impl Provider for Embedded {
     }
 
     fn setting(&self) -> ClusterSetting {
-        ClusterSetting { quiet: QUIET, lacking: Vec::new(), at_once: None, patience: 1, reported_within: Duration::ZERO }
+        ClusterSetting { quiet: QUIET, lacking: Vec::new(), takers: None, at_once: None, patience: 1, reported_within: Duration::ZERO }
     }
 
     async fn create(&self, request: &ClusterRequest) -> Result<Box<dyn ClusterHandle>, ProviderError> {

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use gateways::{GatewayBuild, NodePorts};
 
 use super::named_image::{FoundImage, MissingImage};
+use crate::scenario::Plan;
 use crate::scenario::model::Need;
 
 /// An image that pods of the lab use: a name, and the folders of this machine whose content it holds.
@@ -48,6 +49,8 @@ pub struct ClusterSetting {
     pub quiet: Duration,
     /// What a scenario may ask for and this provider does not have, with the reason.
     pub lacking: Vec<(Need, String)>,
+    /// How many nodes take pods; `None`: as many as a scenario asks for.
+    pub takers: Option<u32>,
     /// How many runs may go on at the same time; `None`: as many as the machine bears.
     pub at_once: Option<usize>,
     /// By how much what bounds a wait for rollouts is longer than the scenario says, which is written for clusters that start a pod
@@ -58,9 +61,12 @@ pub struct ClusterSetting {
 }
 
 impl ClusterSetting {
-    /// Why a scenario with these needs cannot run here.
-    pub fn lacks(&self, needs: &[Need]) -> Option<&str> {
-        self.lacking.iter().find(|(need, _)| needs.contains(need)).map(|(_, reason)| reason.as_str())
+    /// Why a scenario cannot run here.
+    pub fn lacks(&self, plan: &Plan) -> Option<String> {
+        let lacking = || self.lacking.iter().find(|(need, _)| plan.needs.contains(need)).map(|(_, reason)| reason.clone());
+        let several = plan.needs.contains(&Need::SeveralNodes);
+        let few = self.takers.filter(|takers| several && *takers < plan.nodes);
+        lacking().or_else(|| few.map(|takers| format!("{} nodes that take pods are needed, and this cluster has {takers}", plan.nodes)))
     }
 }
 

@@ -49,12 +49,15 @@ pub async fn make(kubernetes: &Kubernetes, change: &PlannedChange, namespace: &s
         done.push(format!("force deleted {object}"));
     }
     for link in &change.links {
-        done.extend(set_links(kubernetes, link, namespace, now).await?);
+        for (told, node) in set_links(kubernetes, link, namespace, now).await? {
+            done.push(told);
+            objects.push(node);
+        }
     }
     for name in &change.restart {
         let object = reference(name, namespace)?;
         let partial = json!({ "spec": { "template": { "metadata": { "annotations": { RESTARTED_AT: Timestamp::now().to_string() } } } } });
-        kubernetes.merge(&object, &partial).await?;
+        objects.push(kubernetes.merge(&object, &partial).await?);
         done.push(format!("restarted {object}"));
     }
     Ok(Made { done, objects })
@@ -65,16 +68,22 @@ pub async fn set_all_links(
     kubernetes: &Kubernetes,
     latency: Option<std::time::Duration>,
     loss: Option<f64>,
-) -> Result<Vec<String>, KubernetesError> {
+) -> Result<(), KubernetesError> {
     if latency.is_none() && loss.is_none() {
-        return Ok(Vec::new());
+        return Ok(());
     }
     let nodes = kubernetes.list("v1", "Node", None, None).await?;
     let names = nodes.iter().filter_map(|node| node["metadata"]["name"].as_str());
-    try_join_all(names.map(|name| set_link(kubernetes, name, latency, loss, None))).await
+    try_join_all(names.map(|name| set_link(kubernetes, name, latency, loss, None))).await.map(drop)
 }
 
-async fn set_links(kubernetes: &Kubernetes, link: &PlannedLink, namespace: &str, now: &Snapshot) -> Result<Vec<String>, KubernetesError> {
+/// For each node what was done, and the node.
+async fn set_links(
+    kubernetes: &Kubernetes,
+    link: &PlannedLink,
+    namespace: &str,
+    now: &Snapshot,
+) -> Result<Vec<(String, Value)>, KubernetesError> {
     let mut nodes: Vec<&str> = now
         .of_kind("Pod", Some(namespace))
         .filter(|pod| link.node_of.iter().all(|(key, value)| pod["metadata"]["labels"][key] == **value))
@@ -96,7 +105,7 @@ async fn set_link(
     latency: Option<std::time::Duration>,
     loss: Option<f64>,
     pod_network: Option<PodNetwork>,
-) -> Result<String, KubernetesError> {
+) -> Result<(String, Value), KubernetesError> {
     let mut annotations = serde_json::Map::new();
     if let Some(latency) = latency {
         annotations.insert(LATENCY_ANNOTATION.into(), format_duration(latency).into());
@@ -109,8 +118,8 @@ async fn set_link(
     }
     let object = ObjectRef { api_version: "v1".into(), kind: "Node".into(), namespace: None, name: node.to_owned() };
     let told = annotations.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect::<Vec<_>>().join(" ");
-    kubernetes.merge(&object, &json!({ "metadata": { "annotations": annotations } })).await?;
-    Ok(format!("link of {object}: {told}"))
+    let node = kubernetes.merge(&object, &json!({ "metadata": { "annotations": annotations } })).await?;
+    Ok((format!("link of {object}: {told}"), node))
 }
 
 /// `Kind/name` of a kind that Kubernetes itself defines.

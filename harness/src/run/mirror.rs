@@ -238,7 +238,16 @@ impl State {
         if before == object {
             return;
         }
-        if !matches!(key.0.as_str(), "Event" | "Node" | "Lease") {
+        let says_something = match key.0.as_str() {
+            "Event" | "Lease" => false,
+            // Its status is a heartbeat; its links are annotations.
+            "Node" => {
+                let part = |node: &Option<Arc<Value>>, pointer: &str| node.as_ref().and_then(|node| node.pointer(pointer).cloned());
+                ["/metadata/annotations", "/spec"].iter().any(|pointer| part(&before, pointer) != part(&object, pointer))
+            }
+            _ => true,
+        };
+        if says_something {
             self.last_change = Some(Instant::now());
         }
         self.timeline.extend(timeline::changes(&key, before.as_deref(), object.as_deref()));
@@ -259,4 +268,26 @@ fn typed(object: &DynamicObject, api_version: &str, kind: &str) -> Value {
 fn key_of(object: &Value) -> Key {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     (text("/kind"), text("/metadata/namespace"), text("/metadata/name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_node_s_link_is_a_change_and_its_heartbeat_is_none() {
+        let mut state = State::default();
+        let mut changed_by = |annotations: Value, heartbeat: &str| {
+            state.last_change = None;
+            let node = json!({ "kind": "Node", "metadata": { "name": "a", "annotations": annotations }, "status": { "at": heartbeat } });
+            state.change(key_of(&node), Some(Arc::new(node)));
+            state.last_change.is_some()
+        };
+        changed_by(json!({}), "1");
+        assert!(!changed_by(json!({}), "2"));
+        assert!(changed_by(json!({ "gatelab.dev/pod-network": "down" }), "2"));
+        assert!(!changed_by(json!({ "gatelab.dev/pod-network": "down" }), "3"));
+    }
 }

@@ -101,7 +101,7 @@ struct Journey<'a> {
 
 impl Journey<'_> {
     fn skipped(&self) -> Option<String> {
-        let lacking = || self.settings.provider.setting().lacks(&self.plan.needs).map(str::to_owned);
+        let lacking = || self.settings.provider.setting().lacks(self.plan);
         self.plan.skip.clone().or_else(lacking)
     }
 

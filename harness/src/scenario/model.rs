@@ -82,6 +82,8 @@ choice! {
     pub enum Need ("an ability of a cluster") {
         /// Links whose delay and loss can be set.
         LinkLatency,
+        /// A cluster DNS that can be moved to another node.
+        MovableDns,
         /// Nodes that can be cut off: alone with their pods, or altogether, so that the cluster misses them.
         NodeCut,
         /// A network that enforces NetworkPolicy.

@@ -2,6 +2,8 @@
 //! taken out, so that it can be held in a snapshot or compared with another cluster's.
 
 mod difference;
+pub mod held;
+mod kubectls;
 mod normalise;
 mod script;
 
@@ -9,6 +11,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 pub use difference::difference;
+pub use kubectls::{Kubectl, kubectls};
 pub use normalise::Normaliser;
 pub use script::{Script, Step, StepKind};
 
@@ -42,7 +45,7 @@ pub struct Entry {
 pub struct Stage<'a> {
     /// Of the cluster.
     pub kubeconfig: &'a Path,
-    /// The kubectl to use instead of the one on PATH.
+    /// The kubectl to use instead of the one on PATH, by an absolute path.
     pub kubectl: Option<&'a Path>,
     /// Folder that the commands start in: manifests lie there.
     pub folder: &'a Path,
@@ -58,6 +61,12 @@ impl Stage<'_> {
     pub fn run(&self, script: &Script) -> Result<Vec<Entry>, String> {
         let scratch =
             tempfile::Builder::new().prefix("transcript-").tempdir().map_err(|error| format!("a folder to keep notes in: {error}"))?;
+        if let Some(kubectl) = self.kubectl {
+            // Its file may be called `kubectl.1.33`.
+            let linked = std::fs::create_dir(scratch.path().join("bin"))
+                .and_then(|()| std::os::unix::fs::symlink(kubectl, scratch.path().join("bin/kubectl")));
+            linked.map_err(|error| format!("a link to {}: {error}", kubectl.display()))?;
+        }
         let shell = |command: &str| self.shell(command, scratch.path());
         let nodes = shell("kubectl get nodes -o name").map_err(|error| error.to_string())?;
         let nodes: Vec<String> =
@@ -90,9 +99,9 @@ impl Stage<'_> {
             .env("BUSYBOX", self.busybox);
         // Terminals and personal settings change what kubectl prints.
         shell.env_remove("KUBECTL_EXTERNAL_DIFF").env_remove("KUBERC").env("NO_COLOR", "1").stdin(std::process::Stdio::null());
-        if let Some(folder) = self.kubectl.and_then(Path::parent) {
+        if self.kubectl.is_some() {
             let path = std::env::var("PATH").unwrap_or_default();
-            shell.env("PATH", format!("{}:{path}", folder.display()));
+            shell.env("PATH", format!("{}:{path}", scratch.join("bin").display()));
         }
         shell.output()
     }

@@ -3,7 +3,8 @@
 //! `$ command` is run and its output held; `~ command` prepares: it has to succeed, and its output is not held. Lines that
 //! begin with a space go on with the command before. `# needs: thing` at the top of a section (a line `## title` begins one)
 //! leaves the section out where the cluster under test lacks the thing. `# differs: reason` in front of a command says that
-//! the embedded cluster answers otherwise than Kubernetes, and why: `docs/parity.md` lists them. Other lines that begin with `#` are comments.
+//! the embedded cluster answers otherwise than Kubernetes, and why: `docs/parity.md` lists them. `# client: reason` says why one kubectl prints
+//! something else than another. Other lines that begin with `#` are comments.
 //! `$SCRATCH` is a folder of this run, for what one command leaves to another.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Step {
     pub command: String,
     /// Why the embedded cluster's output is another than Kubernetes'.
     pub differs: Option<String>,
+    /// Why what is printed depends on kubectl's version.
+    pub client: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,7 +35,7 @@ impl Script {
     pub fn parse(text: &str, lacking: &[String]) -> Result<Self, String> {
         let mut steps: Vec<Step> = Vec::new();
         let mut left_out = false;
-        let mut differs = None;
+        let (mut differs, mut client) = (None, None);
         for (number, line) in text.lines().enumerate() {
             if line.starts_with("## ") {
                 left_out = false;
@@ -41,6 +44,8 @@ impl Script {
             }
             if let Some(reason) = line.strip_prefix("# differs: ") {
                 differs = Some(reason.trim().to_owned());
+            } else if let Some(reason) = line.strip_prefix("# client: ") {
+                client = Some(reason.trim().to_owned());
             }
             if left_out || line.trim().is_empty() || line.starts_with('#') {
                 continue;
@@ -56,14 +61,19 @@ impl Script {
                 }
                 _ => return Err(format!("line {}: begins with none of `$`, `~`, a space, `#`", number + 1)),
             };
-            steps.push(Step { kind, command: line[1..].trim().to_owned(), differs: differs.take() });
+            steps.push(Step { kind, command: line[1..].trim().to_owned(), differs: differs.take(), client: client.take() });
         }
         Ok(Self { steps })
     }
 
+    /// The commands whose output is held, in order.
+    pub fn held(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(|step| step.kind == StepKind::Held)
+    }
+
     /// How many kubectl commands have their output held.
     pub fn invocations(&self) -> usize {
-        self.steps.iter().filter(|step| step.kind == StepKind::Held).map(|step| step.command.matches("kubectl ").count()).sum()
+        self.held().map(|step| step.command.matches("kubectl ").count()).sum()
     }
 }
 
@@ -73,11 +83,12 @@ mod tests {
 
     #[test]
     fn sections_that_need_what_is_lacking_are_left_out() {
-        let text = "# a comment\n$ kubectl get pods\n## tools\n# needs: shell\n~ true\n$ kubectl exec p --\n  sh\n## more\n# differs: why\n$ kubectl version\n";
+        let text = "# a comment\n$ kubectl get pods\n## tools\n# needs: shell\n~ true\n$ kubectl exec p --\n  sh\n## more\n# client: new words\n# differs: why\n$ kubectl version\n";
         let all = Script::parse(text, &[]).expect("a script");
         assert_eq!((all.steps.len(), all.invocations()), (4, 3));
         assert_eq!(all.steps[2].command, "kubectl exec p --\n  sh");
         assert_eq!((all.steps[3].differs.as_deref(), &all.steps[2].differs), (Some("why"), &None));
+        assert_eq!((all.steps[3].client.as_deref(), &all.steps[2].client), (Some("new words"), &None));
         let without = Script::parse(text, &["shell".to_owned()]).expect("a script");
         assert_eq!(without.invocations(), 2);
         assert!(Script::parse("kubectl get pods", &[]).is_err());

@@ -15,12 +15,19 @@ static PATTERNS: LazyLock<Mutex<HashMap<String, Option<Regex>>>> = LazyLock::new
 /// Whether a text matches somewhere. A pattern that cannot be read is no obstacle: kube-apiserver refuses it with its
 /// definition.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {
+    compiled(pattern).is_none_or(|regex| regex.is_match(text))
+}
+
+/// `None` when the pattern cannot be read.
+pub(super) fn compiled(pattern: &str) -> Option<Regex> {
     let mut patterns = PATTERNS.lock().unwrap_or_else(PoisonError::into_inner);
     if patterns.len() >= KEPT {
         patterns.clear();
     }
-    let compiled = patterns.entry(pattern.to_owned()).or_insert_with(|| compile(pattern));
-    compiled.as_ref().is_none_or(|regex| regex.is_match(text))
+    if let Some(known) = patterns.get(pattern) {
+        return known.clone();
+    }
+    patterns.entry(pattern.to_owned()).or_insert_with(|| compile(pattern)).clone()
 }
 
 /// Go's `regexp` and Rust's `regex` share their syntax and the promise of linear time; `\d`, `\s` and `\w` are ASCII in Go.

@@ -1,5 +1,6 @@
 //! Custom resources: the kinds that stored CustomResourceDefinitions add, and the schemas that rule their objects.
 
+mod cel_rules;
 mod formats;
 mod schema;
 
@@ -10,6 +11,8 @@ use serde_json::Value;
 
 use super::kinds::Kind;
 use super::status::FieldError;
+pub(super) use cel_rules::{Rules, definition_mistakes};
+
 use crate::store::{DeleteOptions, Store};
 
 /// Kinds by their definition's uid and generation: every request for a custom resource needs its kind, and a schema
@@ -58,12 +61,31 @@ pub(super) fn prune(kind: &Kind, object: &mut Value) -> Vec<String> {
     unknown
 }
 
-/// Mistakes by the schema.
-pub(super) fn mistakes(kind: &Kind, object: &Value) -> Vec<FieldError> {
+/// Mistakes by the schema and its rules; `old` is what an update replaces. Warnings are of broken rules that the update
+/// did not break.
+pub(super) fn mistakes(kind: &Kind, object: &Value, old: Option<&Value>, warnings: &mut Vec<String>) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    if let Some(schema) = schema_of(kind) {
-        schema::validate(schema, object, "", &mut errors);
+    let Some(schema) = schema_of(kind) else { return errors };
+    schema::validate(schema, object, "", &mut errors);
+    // Rules may rely on the schema: kube-apiserver's `hasBlockingErr`.
+    let blocks = |error: &FieldError| {
+        matches!(
+            error.reason,
+            "FieldValueNotSupported" | "FieldValueRequired" | "FieldValueTooLong" | "FieldValueTooMany" | "FieldValueTypeInvalid"
+        )
+    };
+    if !kind.rules.are_in(schema) {
+        return errors;
     }
+    if errors.iter().any(blocks) {
+        let detail =
+            "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+        errors.push(FieldError::invalid("<nil>", &"null".into(), detail));
+        return errors;
+    }
+    let found = cel_rules::evaluate(&kind.rules, schema, object, old);
+    errors.extend(found.errors);
+    warnings.extend(found.warnings);
     errors
 }
 

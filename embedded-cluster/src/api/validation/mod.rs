@@ -13,9 +13,13 @@ use super::status::{FieldError, Refusal};
 
 type Errors = Vec<FieldError>;
 
+/// Puts what the client should know though it is no mistake into `warnings`, and takes out what was there: a write may be
+/// tried more than once.
+///
 /// # Errors
 /// 422 with a cause for each mistake.
-pub(super) fn check(kind: &Kind, next: &Value, old: Option<&Value>) -> Result<(), Refusal> {
+pub(super) fn check(kind: &Kind, next: &Value, old: Option<&Value>, warnings: &mut Vec<String>) -> Result<(), Refusal> {
+    warnings.clear();
     let mut errors = Errors::new();
     names::metadata(kind, next, old, &mut errors);
     if let Some(old) = old
@@ -41,12 +45,17 @@ pub(super) fn check(kind: &Kind, next: &Value, old: Option<&Value>) -> Result<()
             ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => others::role_binding(next, old, &mut errors),
             ("policy", "poddisruptionbudgets") => others::disruption_budget(next, &mut errors),
             ("autoscaling", "horizontalpodautoscalers") => others::autoscaler(next, &mut errors),
-            ("apiextensions.k8s.io", "customresourcedefinitions") => others::custom_resource_definition(next, &mut errors),
+            ("apiextensions.k8s.io", "customresourcedefinitions") => {
+                others::custom_resource_definition(next, &mut errors);
+                let (mistakes, warned) = super::custom::definition_mistakes(next);
+                errors.extend(mistakes);
+                warnings.extend(warned);
+            }
             _ => {}
         }
     }
     if kind.custom.is_some() {
-        errors.extend(super::custom::mistakes(kind, next));
+        errors.extend(super::custom::mistakes(kind, next, old, warnings));
     }
     if errors.is_empty() {
         return Ok(());

@@ -31,6 +31,7 @@ pub(crate) fn apply(resource: &Resource, object: &mut Value) {
                 canonicalize(spec, "hard");
             }
         }
+        ("", "limitranges") => others::limit_range(object),
         ("apps", "deployments") => workloads::deployment(object),
         ("apps", "replicasets") => workloads::replica_set(object),
         ("apps", "statefulsets") => workloads::stateful_set(object),

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use super::super::quantities::canonicalize;
 use super::{items, present, set, set_text};
 
 /// The finalizer is the namespace controller's: it empties the namespace before it lets it go.
@@ -80,4 +81,22 @@ pub(super) fn custom_resource_definition(definition: &mut Value) {
             {"type": "Established", "status": "True", "reason": "InitialNamesAccepted", "message": "the initial names have been accepted", "lastTransitionTime": now},
         ])
     });
+}
+
+/// `SetDefaults_LimitRangeItem`: the default limit is the maximum, the default request the default limit or else the minimum.
+pub(super) fn limit_range(range: &mut Value) {
+    let Some(spec) = present(range, "spec") else { return };
+    for limit in items(spec, "limits") {
+        for field in ["min", "max", "default", "defaultRequest", "maxLimitRequestRatio"] {
+            canonicalize(limit, field);
+        }
+        if limit["type"] != "Container" {
+            continue;
+        }
+        for (from, to) in [("max", "default"), ("default", "defaultRequest"), ("min", "defaultRequest")] {
+            for (name, amount) in limit[from].as_object().cloned().into_iter().flatten() {
+                set(&mut limit[to], &name, || amount);
+            }
+        }
+    }
 }

@@ -44,7 +44,8 @@ pub struct Context {
     shared: Arc<Mutex<Option<Shared>>>,
     /// Something of ours may be in the cluster.
     begun: PlainMutex<bool>,
-    lacking: PlainMutex<Vec<(Need, String)>>,
+    /// Nodes that take pods, once they are known.
+    takers: PlainMutex<Option<u32>>,
     looked: PlainMutex<Looked>,
 }
 
@@ -62,12 +63,11 @@ struct Handle {
 
 impl Context {
     pub fn new(options: ContextOptions) -> Self {
-        let links = (Need::LinkLatency, "the links of a cluster that is not the lab's own are left alone".to_owned());
         Context {
             options,
             shared: Arc::new(Mutex::new(None)),
             begun: PlainMutex::new(false),
-            lacking: PlainMutex::new(vec![links, (Need::NodeCut, kind::provider::NO_CUT.to_owned())]),
+            takers: PlainMutex::new(None),
             looked: PlainMutex::default(),
         }
     }
@@ -98,10 +98,8 @@ impl Context {
         let kubernetes = kubernetes.marking(Some(mark.clone()));
         let looked = find_all(&kubernetes, images, IMAGES_WITHIN, &|what| tell(format!("context {}: {what}", chosen.name))).await?;
         *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = looked;
-        if kind::links::taking_pods(&kubernetes).await?.len() < 2 {
-            let one = (Need::SeveralNodes, "one node of this cluster takes pods".to_owned());
-            self.lacking.lock().unwrap_or_else(PoisonError::into_inner).push(one);
-        }
+        let takers = kind::links::taking_pods(&kubernetes).await?.len();
+        *self.takers.lock().unwrap_or_else(PoisonError::into_inner) = u32::try_from(takers).ok();
         Ok(Shared { kubeconfig, used: false, _lock: lock })
     }
 }
@@ -113,10 +111,11 @@ impl Provider for Context {
     }
 
     fn setting(&self) -> ClusterSetting {
-        let lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let alone = |need| (need, "the links and the DNS of a cluster that is not the lab's own are left alone".to_owned());
         ClusterSetting {
             quiet: QUIET,
-            lacking,
+            lacking: [Need::LinkLatency, Need::NodeCut, Need::MovableDns].map(alone).into(),
+            takers: *self.takers.lock().unwrap_or_else(PoisonError::into_inner),
             at_once: Some(1),
             patience: kind::provider::PATIENCE,
             reported_within: kind::provider::REPORTED_WITHIN,

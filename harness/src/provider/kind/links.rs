@@ -1,8 +1,10 @@
 //! What a cluster of several nodes needs beside Kubernetes itself: links whose delay and loss can be set, and the application's
 //! pods on other nodes than the gateway, as the embedded cluster places them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{ListParams, Patch, PatchParams};
@@ -12,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::error::KindError;
 use crate::kubernetes::Kubernetes;
-use crate::run::change::{LATENCY_ANNOTATION, LOSS_ANNOTATION};
+use crate::run::change::{LATENCY_ANNOTATION, LOSS_ANNOTATION, POD_NETWORK_ANNOTATION};
 
 const MANIFESTS: &str = include_str!("../../../../kind-config/links.yaml");
 const NAME: &str = "gatelab-links";
@@ -92,18 +94,17 @@ pub async fn taking_pods(kubernetes: &Kubernetes) -> Result<Vec<String>, KindErr
     Ok(names)
 }
 
-/// All links as good as new: what the run before has set is not for the next.
+/// All links as good as new: what the run before has set is not for the next. Returns whether anything was set.
 ///
 /// # Errors
 /// When the cluster does not answer.
-pub async fn reset(kubernetes: &Kubernetes) -> Result<(), KindError> {
-    let none = json!({ "metadata": { "annotations": { LATENCY_ANNOTATION: null, LOSS_ANNOTATION: null } } });
-    let set = |node: &&Node| node.annotations().keys().any(|key| key == LATENCY_ANNOTATION || key == LOSS_ANNOTATION);
-    let nodes = kubernetes.bounded("listing nodes", nodes(kubernetes).list(&ListParams::default())).await?;
-    for node in nodes.iter().filter(set) {
-        patch(kubernetes, &node.name_any(), &none).await?;
-    }
-    Ok(())
+pub async fn reset(kubernetes: &Kubernetes) -> Result<bool, KindError> {
+    const ANNOTATIONS: [&str; 3] = [LATENCY_ANNOTATION, LOSS_ANNOTATION, POD_NETWORK_ANNOTATION];
+    let none = json!({ "metadata": { "annotations": ANNOTATIONS.map(|name| (name, None::<&str>)).into_iter().collect::<BTreeMap<_, _>>() } });
+    let list = kubernetes.bounded("listing nodes", nodes(kubernetes).list(&ListParams::default())).await?;
+    let set = list.iter().filter(|node| ANNOTATIONS.iter().any(|name| node.annotations().contains_key(*name)));
+    let changed = set.map(async |node| patch(kubernetes, &node.name_any(), &none).await);
+    Ok(!try_join_all(changed).await?.is_empty())
 }
 
 fn nodes(kubernetes: &Kubernetes) -> Api<Node> {

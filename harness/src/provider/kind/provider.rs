@@ -33,9 +33,8 @@ const STEP_WITHIN: Duration = Duration::from_secs(300);
 
 /// The cluster is the lab's alone; the mark only tells the lab's objects from Kubernetes' own.
 const MARK: &str = "lab";
-/// The agents of the links see what pods of different nodes send each other, and nothing else.
-pub const NO_CUT: &str =
-    "the links of this cluster lose packets between pods, but no node falls silent: kubelets speak to the API server past them";
+/// kubeadm's Deployment, which the next run will need as it was.
+pub const DNS_STAYS: &str = "the cluster's DNS stays where kubeadm has put it";
 const ONE_NODE: &str = "this cluster has one node that takes pods, so no link between nodes; `--nodes 3` makes two";
 
 /// What a user may choose.
@@ -62,7 +61,7 @@ pub struct Kind {
     made: PlainMutex<Vec<Cluster>>,
     pool: Arc<Pool>,
     /// Once it is known.
-    lacking: PlainMutex<Option<Vec<(Need, String)>>>,
+    abilities: PlainMutex<Option<Abilities>>,
     looked: PlainMutex<Looked>,
 }
 
@@ -101,14 +100,33 @@ impl Drop for Handle {
 /// What a cluster turned out to be.
 struct BroughtUp {
     shared: Shared,
-    lacking: Vec<(Need, String)>,
+    abilities: Abilities,
     looked: Looked,
+}
+
+/// Of [`ClusterSetting`].
+#[derive(Clone)]
+struct Abilities {
+    lacking: Vec<(Need, String)>,
+    takers: Option<u32>,
+}
+
+impl Abilities {
+    /// Of a cluster with so many nodes that take pods, whose links cannot be set for the reason `unset`.
+    fn of(takers: u32, unset: Option<String>) -> Self {
+        let mut lacking = vec![(Need::MovableDns, DNS_STAYS.to_owned())];
+        lacking.extend(unset.into_iter().flat_map(|reason| [Need::LinkLatency, Need::NodeCut].map(|need| (need, reason.clone()))));
+        if takers < 2 {
+            lacking.push((Need::SeveralNodes, ONE_NODE.to_owned()));
+        }
+        Abilities { lacking, takers: Some(takers) }
+    }
 }
 
 impl Kind {
     pub fn new(options: KindOptions) -> Self {
         let pool = Pool { free: PlainMutex::new(Vec::new()), turns: Arc::new(Semaphore::new(0)) };
-        Kind { options, made: PlainMutex::default(), pool: Arc::new(pool), lacking: PlainMutex::default(), looked: PlainMutex::default() }
+        Kind { options, made: PlainMutex::default(), pool: Arc::new(pool), abilities: PlainMutex::default(), looked: PlainMutex::default() }
     }
 
     fn nodes(&self) -> u32 {
@@ -205,22 +223,21 @@ impl Kind {
         // For people. In runs a port that is given up and asked for again every few seconds would only be one more thing to fail:
         // the API server takes minutes to notice that nobody has it after a request that was broken off.
         let host_ports = if self.options.name.is_some() { cluster.host_ports().await? } else { None };
-        let mut lacking: Vec<(Need, String)> = unset.map(|reason| (Need::LinkLatency, reason)).into_iter().collect();
-        lacking.push((Need::NodeCut, NO_CUT.to_owned()));
-        if takers.len() < 2 {
-            lacking.push((Need::SeveralNodes, ONE_NODE.to_owned()));
-        }
+        let abilities = Abilities::of(u32::try_from(takers.len()).unwrap_or(u32::MAX), unset);
         let shared = Shared { kubeconfig: cluster.kubeconfig(), host_ports, own, used: self.options.reuse.is_some() };
-        Ok(BroughtUp { shared, lacking, looked })
+        Ok(BroughtUp { shared, abilities, looked })
     }
 }
 
 /// Takes away what a run has left.
 async fn clear(kubernetes: &Kubernetes, own: &BTreeSet<String>) -> Result<(), KindError> {
+    // First: a node that is cut off ends no pod.
+    if links::reset(kubernetes).await? {
+        ready::nodes(kubernetes, STEP_WITHIN).await?;
+    }
     ready::empty(kubernetes, own).await?;
     // A gateway cannot take over the IngressClass of another: its controller is immutable.
-    clearing::remove_marked(kubernetes, MARK).await?;
-    links::reset(kubernetes).await
+    Ok(clearing::remove_marked(kubernetes, MARK).await?)
 }
 
 /// Puts the lab's images into a cluster that somebody else made; `false` when kind does not know it, or is not here.
@@ -279,24 +296,23 @@ impl Provider for Kind {
     }
 
     fn setting(&self) -> ClusterSetting {
-        let found = self.lacking.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // What a cluster can do shows when it is there.
-        let foreseen = || match self.options.reuse {
-            None if self.nodes() < 3 => {
-                let several = [Need::LinkLatency, Need::SeveralNodes].map(|need| (need, ONE_NODE.to_owned()));
-                several.into_iter().chain([(Need::NodeCut, NO_CUT.to_owned())]).collect()
-            }
-            _ => vec![(Need::NodeCut, NO_CUT.to_owned())],
+        let found = self.abilities.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // What a cluster can do shows when it is there. The first of several nodes is the control plane.
+        let foreseen = || match (&self.options.reuse, self.nodes()) {
+            (Some(_), _) => Abilities { takers: None, ..Abilities::of(u32::MAX, None) },
+            (None, nodes @ ..3) => Abilities::of(1.max(nodes - 1), Some(ONE_NODE.to_owned())),
+            (None, nodes) => Abilities::of(nodes - 1, None),
         };
-        let lacking = found.unwrap_or_else(foreseen);
-        ClusterSetting { quiet: QUIET, lacking, at_once: Some(self.clusters()), patience: PATIENCE, reported_within: REPORTED_WITHIN }
+        let Abilities { lacking, takers } = found.unwrap_or_else(foreseen);
+        let at_once = Some(self.clusters());
+        ClusterSetting { quiet: QUIET, lacking, takers, at_once, patience: PATIENCE, reported_within: REPORTED_WITHIN }
     }
 
     async fn prepare(&self, builds: &[GatewayBuild], tell: &(dyn Fn(String) + Send + Sync)) -> Result<(), ProviderError> {
         let mut all = Vec::new();
         for up in self.bring_up(builds, tell).await? {
             // All are made alike.
-            self.lacking.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(up.lacking);
+            self.abilities.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(up.abilities);
             *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = up.looked;
             all.push(up.shared);
         }
@@ -317,7 +333,7 @@ impl Provider for Kind {
     /// One of the clusters that were prepared, emptied of what the last run left. Everything about it is as it was prepared, whatever
     /// the request says of nodes and images.
     async fn create(&self, _request: &ClusterRequest) -> Result<Box<dyn ClusterHandle>, ProviderError> {
-        if self.pool.turns.is_closed() || self.lacking.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+        if self.pool.turns.is_closed() || self.abilities.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
             return Err(KindError::NotPrepared.into());
         }
         let turn = Arc::clone(&self.pool.turns).acquire_owned().await.map_err(|_| KindError::NotPrepared)?;

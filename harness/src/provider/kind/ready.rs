@@ -36,11 +36,24 @@ pub async fn wait(kubernetes: &Kubernetes, within: Duration) -> Result<(), KindE
     .await
 }
 
+/// Returns when all nodes are ready, as they are again a while after a link was cut: a kubelet may need 45 s to give its old
+/// connection up (client-go's HTTP/2 pings).
+///
+/// # Errors
+/// When this takes longer than `within`.
+pub async fn nodes(kubernetes: &Kubernetes, within: Duration) -> Result<(), KindError> {
+    bounded("waiting for nodes", within, all_nodes(kubernetes)).await
+}
+
+async fn all_nodes(kubernetes: &Kubernetes) -> Result<(), KindError> {
+    let nodes = Api::<Node>::all(kubernetes.client().clone());
+    let list = asked("listing nodes", nodes.list(&ListParams::default()).await)?;
+    try_join_all(list.iter().map(|node| until(nodes.clone(), node.name_any(), node_is_ready))).await.map(drop)
+}
+
 async fn everything(kubernetes: &Kubernetes) -> Result<(), KindError> {
     let client = kubernetes.client();
-    let nodes = Api::<Node>::all(client.clone());
-    let list = asked("listing nodes", nodes.list(&ListParams::default()).await)?;
-    try_join_all(list.iter().map(|node| until(nodes.clone(), node.name_any(), node_is_ready))).await?;
+    all_nodes(kubernetes).await?;
     // kube-proxy and the pod network: a node is Ready without the one, and counts as Ready when the other has ended later on.
     let agents = Api::<DaemonSet>::namespaced(client.clone(), SYSTEM);
     let list = asked("listing the nodes' agents", agents.list(&ListParams::default()).await)?;
