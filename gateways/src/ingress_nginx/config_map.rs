@@ -1,6 +1,9 @@
 //! Settings to the controller's ConfigMap (user guide, "ConfigMaps"; internal/ingress/controller/config/config.go).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use serde_json::{Map, Value, json};
 
@@ -29,6 +32,12 @@ pub(super) fn patch(kind: GatewayKind, settings: &EffectiveSettings) -> Value {
     let mut patch: Map<String, Value> = all.map(|key| (key.to_owned(), Value::Null)).collect();
     patch.extend(said.into_iter().map(|(key, value)| (key.to_owned(), value.into())));
     json!({ "data": patch })
+}
+
+/// A patch that says nothing, by which the controller looks at all objects again. `now` makes it differ from the last one.
+pub(super) fn touch(now: SystemTime) -> Value {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    json!({ "metadata": { "annotations": { "gatelab.dev/touched": since.as_millis().to_string() } } })
 }
 
 /// What differs from its defaults, and the form of the access log that the lab reads. Without keys there: `tunnel-timeout` (`read-timeout`

@@ -19,14 +19,34 @@ pub(super) fn difference(model: &Model, backends: &Value, conf: &str) -> Option<
         .or_else(|| difference_of_pool(&model.global, conf))
 }
 
-fn difference_of_backends(model: &Model, backends: &Value) -> Option<String> {
-    let mut actual: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for backend in backends.as_array().into_iter().flatten() {
+/// Whether requests go to the addresses that they are to go to, and to other ports there.
+pub(super) fn only_ports_differ(model: &Model, backends: &Value) -> bool {
+    let hosts = |servers: &BTreeSet<String>| -> BTreeSet<String> {
+        servers.iter().filter_map(|server| server.rsplit_once(':')).map(|(host, _)| host.to_owned()).collect()
+    };
+    let actual = balanced(backends);
+    let of = |name: &String| actual.get(name.as_str()).cloned().unwrap_or_default();
+    let mut differing =
+        model.backends.iter().map(|(name, backend)| (servers(backend), of(name))).filter(|(wanted, actual)| wanted != actual);
+    let mut any = false;
+    differing.all(|(wanted, actual)| {
+        any = true;
+        !wanted.is_empty() && hosts(&wanted) == hosts(&actual)
+    }) && any
+}
+
+/// The servers of each backend in the balancer's list.
+fn balanced(backends: &Value) -> BTreeMap<&str, BTreeSet<String>> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let servers = |backend: &Value| -> BTreeSet<String> {
         let endpoints = backend["endpoints"].as_array().into_iter().flatten();
-        let addresses =
-            endpoints.map(|one| format!("{}:{}", one["address"].as_str().unwrap_or_default(), one["port"].as_str().unwrap_or_default()));
-        actual.insert(backend["name"].as_str().unwrap_or_default(), addresses.collect());
-    }
+        endpoints.map(|one| format!("{}:{}", text(&one["address"]), text(&one["port"]))).collect()
+    };
+    backends.as_array().into_iter().flatten().map(|backend| (backend["name"].as_str().unwrap_or_default(), servers(backend))).collect()
+}
+
+fn difference_of_backends(model: &Model, backends: &Value) -> Option<String> {
+    let mut actual = balanced(backends);
     for (name, backend) in &model.backends {
         let (expected, actual) = (servers(backend), actual.remove(name.as_str()).unwrap_or_default());
         if expected != actual {
@@ -229,6 +249,10 @@ mod tests {
         let without = super::tests::model(&class().replace("ready: true", "ready: false"));
         assert!(difference(&without, &backends(&BOTH), &conf()).is_some());
         assert_eq!(difference(&without, &json!([{ "name": "shop-shop-80", "endpoints": null }]), &conf()), None);
+        let only_ports = |endpoints: &[&str]| only_ports_differ(&model, &backends(endpoints));
+        assert!(only_ports(&["10.244.1.3:8081", "10.244.0.4:8081"]));
+        assert!(!only_ports(&BOTH) && !only_ports(&BOTH[..1]) && !only_ports(&["10.244.1.3:8081"]) && !only_ports(&[]));
+        assert!(!only_ports_differ(&without, &json!([])));
         // An Ingress of another class is none of its own
         assert!(difference(&super::tests::model(SHOP), &backends(&BOTH), &conf()).unwrap().contains("still sends shop-shop-80"));
     }
