@@ -30,6 +30,27 @@ pub(crate) trait Adapter: Sync {
         AGENT
     }
 
+    /// The image that it comes as, where there is no binary to find or fetch. Such a gateway runs in clusters of containers alone, and only
+    /// when it is asked for.
+    fn image(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Objects of its own, beside those that every gateway has.
+    fn objects(&self) -> Vec<Value> {
+        Vec::new()
+    }
+
+    /// `securityContext` of its container; `None`: whatever the image says.
+    fn security_context(&self) -> Option<Value> {
+        None
+    }
+
+    /// What its ServiceAccount may do in its own namespace, beside what the agent reads.
+    fn namespace_rules(&self) -> Vec<Value> {
+        Vec::new()
+    }
+
     /// What its ServiceAccount may do in the whole cluster, beside what the agent reads.
     fn cluster_rules(&self) -> Vec<Value> {
         Vec::new()

@@ -51,6 +51,11 @@ impl GatewayKind {
         self.0.facts().follows
     }
 
+    /// The image that it comes as, where there is no binary to find or fetch.
+    pub fn image(self) -> Option<&'static str> {
+        self.0.image()
+    }
+
     /// The package client that fetches it: `apt` or `pip`.
     pub fn package_client(self) -> &'static str {
         self.0.facts().package_client

@@ -31,6 +31,7 @@ gateways! {
     envoy::Envoy,
     haproxy::Haproxy,
     traefik::Traefik,
+    ingress_nginx::IngressNginx,
 }
 
 pub use envoy::sidecar;

@@ -54,6 +54,7 @@ pub fn manifests(kind: GatewayKind, install: &GatewayInstall) -> Vec<Value> {
         json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": in_namespace(NAME) }),
     ];
     objects.extend(roles(kind));
+    objects.extend(kind.adapter().objects());
     objects.extend([
         json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": in_namespace(SETTINGS_CONFIG_MAP),
             "data": { SETTINGS_KEY: install.settings } }),
@@ -98,13 +99,13 @@ fn roles(kind: GatewayKind) -> [Value; 4] {
         json!({ "apiGroups": [""], "resources": ["events"], "verbs": ["create"] }),
     ];
     rules.extend(kind.adapter().cluster_rules());
+    let mut own = vec![json!({ "apiGroups": [""], "resources": ["configmaps"], "verbs": read })];
+    own.extend(kind.adapter().namespace_rules());
     [
         json!({ "apiVersion": format!("{group}/v1"), "kind": "ClusterRole", "metadata": { "name": NAME }, "rules": rules }),
         json!({ "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": { "name": NAME },
             "roleRef": { "apiGroup": group, "kind": "ClusterRole", "name": NAME }, "subjects": subject }),
-        json!({ "apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": in_namespace(NAME), "rules": [
-            { "apiGroups": [""], "resources": ["configmaps"], "verbs": read },
-        ] }),
+        json!({ "apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": in_namespace(NAME), "rules": own }),
         json!({ "apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": in_namespace(NAME),
             "roleRef": { "apiGroup": group, "kind": "Role", "name": NAME }, "subjects": subject }),
     ]
@@ -113,7 +114,7 @@ fn roles(kind: GatewayKind) -> [Value; 4] {
 fn deployment(kind: GatewayKind, install: &GatewayInstall) -> Value {
     let mut command = vec!["/gatelab".to_owned(), "gateway-agent".to_owned(), "--gateway".to_owned(), kind.name().to_owned()];
     command.extend(install.agent_arguments.iter().cloned());
-    json!({ "apiVersion": "apps/v1", "kind": "Deployment",
+    let mut deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": { "name": NAME, "namespace": GATEWAY_NAMESPACE, "labels": pod_labels(kind) },
         "spec": {
             "replicas": install.replicas,
@@ -147,7 +148,11 @@ fn deployment(kind: GatewayKind, install: &GatewayInstall) -> Value {
                     }],
                 },
             },
-        } })
+        } });
+    if let Some(context) = kind.adapter().security_context() {
+        deployment["spec"]["template"]["spec"]["containers"][0]["securityContext"] = context;
+    }
+    deployment
 }
 
 /// Where the agent answers `/healthz`; ingress-nginx's port.

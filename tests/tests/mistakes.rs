@@ -9,6 +9,7 @@ use gatelab_tests::Home;
 use rstest::rstest;
 
 const USAGE: i32 = 2;
+const SKIPPED: i32 = 4;
 const ENVIRONMENT: i32 = 5;
 const OUTPUT: i32 = 6;
 
@@ -43,6 +44,31 @@ fn a_gateway_that_cannot_be_fetched_says_how_to_get_it() {
         .expect("gatelab starts");
     assert_eq!(output.status.code(), Some(ENVIRONMENT), "{}", told(&output));
     assert!(told(&output).contains("pip") && told(&output).contains("hint:"), "{}", told(&output));
+}
+
+/// Nothing is fetched, no cluster is made, and the reason says where it would run.
+#[rstest]
+#[case::no_images("embedded", "comes as an image alone: `--cluster kind`")]
+#[case::nothing_observed("kind", "nothing was observed with ingress-nginx yet")]
+fn a_gateway_that_comes_as_an_image_is_skipped_with_the_reason(#[case] cluster: &str, #[case] expected: &str) {
+    let home = Home::new();
+    let out = home.path().join("out");
+    let mut command = home.gatelab();
+    command.args(["run", "slow-dependency", "--cluster", cluster, "--gateway", "ingress-nginx", "--json", "--out"]).arg(&out);
+    let output = command.output().expect("gatelab starts");
+    assert_eq!(output.status.code(), Some(SKIPPED), "{}", told(&output));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let runs = report["runs"].as_array().expect("runs");
+    assert_eq!(runs.len(), 1, "{report:#}");
+    let reason = runs[0]["verdict"]["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains(expected), "{report:#}");
+}
+
+#[test]
+fn a_gateway_that_comes_as_an_image_is_not_fetched() {
+    let output = Home::new().gatelab().args(["gateways", "install", "ingress-nginx"]).output().expect("gatelab starts");
+    assert_eq!(output.status.code(), Some(ENVIRONMENT), "{}", told(&output));
+    assert!(told(&output).contains("registry.k8s.io/ingress-nginx/controller"), "{}", told(&output));
 }
 
 #[test]

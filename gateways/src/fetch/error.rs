@@ -37,6 +37,8 @@ pub enum FetchError {
          Any other build can be named by its path: --gateway {kind}@/path/to/{kind}"
     )]
     NoSuchVersion { tool: &'static str, kind: GatewayKind, wanted: String, available: String },
+    #[error("{kind} comes as an image alone ({image}), which clusters of containers can run: --cluster kind, or context:NAME")]
+    OnlyAnImage { kind: GatewayKind, image: &'static str },
     #[error("`{command}` failed ({status}):\n{output}")]
     CommandFailed { command: String, status: String, output: String },
     #[error("{path} cannot be run as {kind}: {reason}", path = path.display())]

@@ -122,6 +122,13 @@ pub(crate) struct Fetch<'a> {
     progress: &'a dyn Fn(Progress),
 }
 
+impl Fetch<'_> {
+    /// For a gateway without a binary to fetch.
+    pub(crate) fn only_an_image(&self) -> FetchError {
+        FetchError::OnlyAnImage { kind: self.kind, image: self.kind.image().unwrap_or_default() }
+    }
+}
+
 fn cache_folder() -> Result<PathBuf, FetchError> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     variable("GATELAB_CACHE")

@@ -8,12 +8,12 @@ use crate::settings::{
 
 const PREFIX: &str = "nginx.ingress.kubernetes.io/";
 
-pub(super) fn of_ingress(annotations: &Annotations, overrides: &mut Overrides) {
+pub(crate) fn of_ingress(annotations: &Annotations, overrides: &mut Overrides) {
     overrides.read(annotations, PREFIX, read);
 }
 
 /// `ssl-redirect` (on unless switched off, when the host has a certificate) and `force-ssl-redirect`.
-pub(super) fn redirects_to_https(annotations: &Annotations, has_certificate: bool) -> bool {
+pub(crate) fn redirects_to_https(annotations: &Annotations, has_certificate: bool) -> bool {
     let says = |key: &str, value: &str| annotations.get(&format!("{PREFIX}{key}")).is_some_and(|actual| actual == value);
     says("force-ssl-redirect", "true") || (has_certificate && !says("ssl-redirect", "false"))
 }

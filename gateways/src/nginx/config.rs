@@ -390,11 +390,18 @@ impl<'a> Writer<'a> {
 }
 
 fn next_upstream(settings: &EffectiveSettings) -> String {
-    if settings.retry_on.is_empty() {
+    let reasons = reasons(&settings.retry_on);
+    // Without a reason there is no second try of any request
+    if settings.retry_non_idempotent && !settings.retry_on.is_empty() { format!("{reasons} non_idempotent") } else { reasons }
+}
+
+/// Value of `proxy_next_upstream`, but for `non_idempotent`.
+pub(crate) fn reasons(retry_on: &[RetryOn]) -> String {
+    if retry_on.is_empty() {
         return "off".to_owned();
     }
     let mut words: Vec<&str> = Vec::new();
-    for reason in &settings.retry_on {
+    for reason in retry_on {
         let word = match reason {
             RetryOn::Error | RetryOn::ConnectFailure => "error",
             RetryOn::Timeout => "timeout",
@@ -410,9 +417,6 @@ fn next_upstream(settings: &EffectiveSettings) -> String {
         if !words.contains(&word) {
             words.push(word);
         }
-    }
-    if settings.retry_non_idempotent {
-        words.push("non_idempotent");
     }
     words.join(" ")
 }

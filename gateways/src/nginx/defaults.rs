@@ -6,7 +6,7 @@ use crate::settings::{BackendProtocol, EffectiveSettings, RetryOn, Snippets};
 
 /// ingress-nginx: `NewDefault()` in internal/ingress/controller/config/config.go, constants at the head of that file; the same values
 /// stand in its documentation (user-guide/nginx-configuration/configmap.md).
-pub(super) fn defaults() -> EffectiveSettings {
+pub(crate) fn defaults() -> EffectiveSettings {
     EffectiveSettings {
         // ProxyConnectTimeout: 5
         connect_timeout: Duration::from_secs(5),

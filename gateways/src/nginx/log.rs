@@ -3,7 +3,7 @@
 use super::{NginxAccess, NginxError};
 use crate::log::{Fields, Form, Key, LineKind, LogLine, LogRecord, ReadLine, UnderWay};
 
-pub(super) const VOCABULARY: &[LineKind] = &[
+pub(crate) const VOCABULARY: &[LineKind] = &[
     LineKind {
         name: "nginx-error",
         keys: &[
@@ -26,6 +26,9 @@ pub(super) const VOCABULARY: &[LineKind] = &[
     },
 ];
 
+/// Where ingress-nginx sends what no Ingress asks for (`defUpstreamName` in internal/ingress/controller/controller.go).
+pub(crate) const DEFAULT_BACKEND: &str = "upstream-default-backend";
+
 enum Line {
     Access(NginxAccess),
     Error(NginxError),
@@ -33,7 +36,7 @@ enum Line {
 
 /// An error line of nginx carries no request id, but the number of the client's connection; of the requests on that connection it
 /// belongs to the one that was under way at that moment.
-pub(super) fn read(lines: &[LogLine<'_>]) -> Vec<Option<ReadLine>> {
+pub(crate) fn read(lines: &[LogLine<'_>]) -> Vec<Option<ReadLine>> {
     let parsed: Vec<Option<Line>> = lines
         .iter()
         .map(|line| NginxAccess::parse(line.text).map(Line::Access).or_else(|| NginxError::parse(line.text).map(Line::Error)))
@@ -57,7 +60,12 @@ fn access_record(access: &NginxAccess) -> LogRecord {
         kind: "nginx-access".to_owned(),
         of_request: true,
         // For a try that failed nginx puts its own 502 or 504 into $upstream_status as well, but no time into $upstream_header_time.
-        answered: access.attempts.last().filter(|attempt| attempt.header_time.is_some()).and_then(|attempt| attempt.status),
+        // ingress-nginx' default backend is a server of the same nginx.
+        answered: access
+            .attempts
+            .last()
+            .filter(|attempt| attempt.header_time.is_some() && access.upstream_name.as_deref() != Some(DEFAULT_BACKEND))
+            .and_then(|attempt| attempt.status),
         mark: None,
         summary: Some(format!("status {}, upstream status {}", access.status, tries.join(", "))),
         fields: Fields::default().with_number("status", Some(access.status)).with_words("upstream-status", tries),
@@ -97,12 +105,12 @@ fn without_errno(error: &NginxError) -> String {
 }
 
 /// Below `error` nginx tells of its own life: workers, signals, reloads.
-pub(super) fn mark_of_seen(fields: &Fields) -> Option<String> {
+pub(crate) fn mark_of_seen(fields: &Fields) -> Option<String> {
     let level = fields.text("level")?;
     ["error", "crit", "alert", "emerg"].contains(&level).then(|| mark(fields)).flatten()
 }
 
-pub(super) fn mark(fields: &Fields) -> Option<String> {
+pub(crate) fn mark(fields: &Fields) -> Option<String> {
     // Behind it stands OpenSSL's error stack.
     let message = fields.text("message").map(|message| message.split_once(" (SSL:").map_or(message, |(message, _)| message).to_owned());
     let what = fields.errno("errno").or(message);
@@ -182,11 +190,12 @@ mod tests {
 
     /// nginx writes its own 502 into $upstream_status; that no header was read from the upstream tells them apart.
     #[rstest]
-    #[case("0.001", Some(502))]
-    #[case("-", None)]
-    fn an_answer_from_behind_is_told_from_nginx_own(#[case] header_time: &str, #[case] answered: Option<u16>) {
+    #[case("shop-shop-http", "0.001", Some(502))]
+    #[case("shop-shop-http", "-", None)]
+    #[case(DEFAULT_BACKEND, "0.001", None)]
+    fn an_answer_from_behind_is_told_from_nginx_own(#[case] upstream: &str, #[case] header_time: &str, #[case] answered: Option<u16>) {
         let text = format!(
-            "10.244.0.2 - - [21/Nov/2026:04:00:00 +0000] \"GET / HTTP/1.1\" 502 160 \"-\" \"-\" 120 0.001 [shop-shop-http] [] \
+            "10.244.0.2 - - [21/Nov/2026:04:00:00 +0000] \"GET / HTTP/1.1\" 502 160 \"-\" \"-\" 120 0.001 [{upstream}] [] \
              10.244.1.2:8080 0 0.001 502 id \"shop.test\" \"0.001\" \"{header_time}\" \"7\""
         );
         let line = read(&[LogLine { text: &text, at: None }]).remove(0).unwrap();

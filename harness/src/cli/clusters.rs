@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ::gateways::GatewayKind;
+
 use super::arguments::{ClusterArgs, RunArgs};
 use super::exit::Exit;
 use super::failure::{Failure, nearest};
@@ -102,7 +104,14 @@ fn context(name: &str, any: bool, mark: String, plans: &[Plan], images: Vec<Name
     Ok(Arc::new(Context::new(ContextOptions { chosen, cache: around.cache, mark, namespaces, images })))
 }
 
-/// Gateways as `--gateway-image` names them, and what is left of the choices for the lab to find by itself.
+/// Why a gateway cannot be run in these clusters at all.
+pub fn unfit(args: &ClusterArgs, kind: GatewayKind) -> Result<Option<String>, Failure> {
+    let unfit = kind.image().is_some() && Choice::of(&args.cluster)? == Choice::Embedded;
+    Ok(unfit.then(|| format!("the embedded cluster runs gateways of this machine, and {kind} comes as an image alone: `--cluster kind`")))
+}
+
+/// Gateways as `--gateway-image` names them or that come as an image anyway, and what is left of the choices for the lab to find by
+/// itself.
 ///
 /// # Errors
 /// When a name is unknown, not among the gateways to run, or comes with a build as well.
@@ -123,9 +132,16 @@ pub fn named_images(args: &ClusterArgs, choices: &[gateways::Choice]) -> Result<
             return Err(Failure::usage(format!("{kind} has two images"))
                 .hint("run them one after the other, with `--out A` and `--out B`; `gatelab diff A B` shows what differs"));
         }
-        images.push(NamedImage { kind, image: image.to_owned() });
+        images.push(NamedImage { kind, image: image.to_owned(), by_user: true });
     }
-    let left = choices.iter().filter(|choice| !images.iter().any(|named| named.kind == choice.kind)).cloned().collect();
+    for choice in choices {
+        let named = images.iter().any(|named| named.kind == choice.kind);
+        if let (Some(image), false, None) = (choice.kind.image(), named, unfit(args, choice.kind)?) {
+            images.push(NamedImage { kind: choice.kind, image: image.to_owned(), by_user: false });
+        }
+    }
+    let left = choices.iter().filter(|choice| choice.kind.image().is_none() && !images.iter().any(|named| named.kind == choice.kind));
+    let left = left.cloned().collect();
     Ok((images, left))
 }
 
@@ -168,12 +184,23 @@ mod tests {
     fn an_image_belongs_to_one_of_the_gateways_to_run_and_takes_its_place() {
         let named = |line: &[&str]| {
             let args = args(line);
-            named_images(&args.cluster, &gateways::choices(&args.gateway).unwrap())
+            named_images(&args.cluster, &gateways::choices(&args.gateway, &args.cluster.gateway_image).unwrap())
         };
         let (images, left) =
             named(&["--gateway", "nginx,envoy", "--gateway-image", "nginx=registry.example:5000/nginx:1@sha256:0"]).unwrap();
-        assert_eq!(images, [NamedImage { kind: "nginx".parse().unwrap(), image: "registry.example:5000/nginx:1@sha256:0".into() }]);
+        assert_eq!(
+            images,
+            [NamedImage { kind: "nginx".parse().unwrap(), image: "registry.example:5000/nginx:1@sha256:0".into(), by_user: true }]
+        );
         assert_eq!(left, [gateways::Choice::any("envoy".parse().unwrap())]);
+        // One that comes as an image has its own where nobody names another; on the embedded cluster it is not run.
+        let (images, left) = named(&["--cluster", "kind", "--gateway", "ingress-nginx"]).unwrap();
+        assert!(
+            left.is_empty() && images.len() == 1 && !images[0].by_user && images[0].image.starts_with("registry.k8s.io/"),
+            "{images:?}"
+        );
+        let (images, left) = named(&["--gateway", "ingress-nginx"]).unwrap();
+        assert!(left.is_empty() && images.is_empty());
         for (line, part) in [
             (&["--gateway-image", "nginx"][..], "names no image"),
             (&["--gateway-image", "nginx="], "names no image"),

@@ -20,7 +20,7 @@ use crate::terminal::{LiveView, Screen};
 pub async fn run(args: &GatewaysArgs, screen: &Arc<Screen>) -> Result<Exit, Failure> {
     let builds = match &args.command {
         Some(GatewaysCommand::Install { names }) => {
-            let choices = choices(names)?;
+            let choices = choices(names, &[])?;
             let cancel = super::interrupt::token(screen, "fetching ends")?;
             let mut view = LiveView::new(Arc::clone(screen));
             let fetched = fetch(&choices, &cancel, |event| view.handle(event)).await;
@@ -36,7 +36,7 @@ pub async fn run(args: &GatewaysArgs, screen: &Arc<Screen>) -> Result<Exit, Fail
             .iter()
             .map(|kind| match builds.iter().flatten().find(|build| build.kind == *kind) {
                 Some(build) => json!({ "gateway": kind, "version": build.version, "binary": build.binary, "origin": build.origin }),
-                None => json!({ "gateway": kind, "version": null }),
+                None => json!({ "gateway": kind, "version": null, "image": kind.image() }),
             })
             .collect();
         screen.data(&serde_json::to_string_pretty(&gateways).unwrap_or_default());
@@ -44,12 +44,16 @@ pub async fn run(args: &GatewaysArgs, screen: &Arc<Screen>) -> Result<Exit, Fail
     }
     for (kind, build) in GatewayKind::ALL.iter().map(|kind| (kind, builds.iter().flatten().find(|build| build.kind == *kind))) {
         match build {
-            Some(build) => screen.data(&format!("{kind:<8} {:<12} {}", build.version, build.binary.display())),
-            None if args.command.is_none() => screen.data(&format!("{kind:<8} not here yet")),
-            None => {}
+            Some(build) => screen.data(&format!("{kind:<13} {:<12} {}", build.version, build.binary.display())),
+            None if args.command.is_some() => {}
+            None => match kind.image() {
+                Some(image) => screen.data(&format!("{kind:<13} as an image alone, for --cluster kind: {image}")),
+                None => screen.data(&format!("{kind:<13} not here yet")),
+            },
         }
     }
-    if builds.iter().flatten().count() < GatewayKind::ALL.len() && args.command.is_none() {
+    let of_machines = GatewayKind::ALL.iter().filter(|kind| kind.image().is_none()).count();
+    if builds.iter().flatten().count() < of_machines && args.command.is_none() {
         screen.hint("`gatelab gateways install` fetches what is missing; `gatelab run` does so by itself");
     }
     Ok(Exit::Success)
@@ -81,6 +85,10 @@ impl Choice {
     fn parse(text: &str) -> Result<Self, Failure> {
         let (name, build) = text.split_once('@').map_or((text, None), |(name, build)| (name, Some(build)));
         let kind = kind(name)?;
+        if kind.image().is_some() && build.is_some() {
+            return Err(Failure::usage(format!("{kind} comes as an image alone"))
+                .hint(format!("`--gateway {kind} --gateway-image {kind}=IMAGE` takes another one")));
+        }
         let is_version = |text: &str| {
             text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(|c| c.is_ascii_alphanumeric() || ".+-~".contains(c))
         };
@@ -112,10 +120,13 @@ impl Choice {
     }
 }
 
-/// Gateways as `--gateway` names them; all without any.
-pub fn choices(texts: &[String]) -> Result<Vec<Choice>, Failure> {
+/// Gateways as `--gateway` names them. Without any: all but those that come as an image alone, unless `images` (`--gateway-image`) names
+/// one for them; most machines and clusters do not have these, and nobody is to wait for a registry unasked.
+pub fn choices(texts: &[String], images: &[String]) -> Result<Vec<Choice>, Failure> {
     if texts.is_empty() {
-        return Ok(GatewayKind::ALL.iter().copied().map(Choice::any).collect());
+        let named = |kind: GatewayKind| images.iter().any(|text| text.split_once('=').is_some_and(|(name, _)| name == kind.name()));
+        let taken = GatewayKind::ALL.iter().copied().filter(|kind| kind.image().is_none() || named(*kind));
+        return Ok(taken.map(Choice::any).collect());
     }
     let mut choices: Vec<Choice> = Vec::new();
     for text in texts {
@@ -266,12 +277,22 @@ mod tests {
     use super::*;
 
     fn parse(texts: &[&str]) -> Result<Vec<Choice>, Failure> {
-        choices(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
+        choices(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>(), &[])
+    }
+
+    #[test]
+    fn a_gateway_that_comes_as_an_image_is_taken_when_it_is_asked_for() {
+        let image_only = kind("ingress-nginx").unwrap();
+        let takes = |choices: Vec<Choice>| choices.iter().any(|choice| choice.kind == image_only);
+        assert!(!takes(parse(&[]).unwrap()) && takes(parse(&["ingress-nginx"]).unwrap()));
+        assert!(takes(choices(&[], &["ingress-nginx=registry.example/controller:1".to_owned()]).unwrap()));
+        let failure = parse(&["ingress-nginx@1.11"]).unwrap_err();
+        assert!(failure.message.contains("as an image alone") && failure.hints[0].contains("--gateway-image"), "{}", failure.message);
     }
 
     #[test]
     fn a_gateway_is_a_name_a_version_or_a_path() {
-        assert_eq!(parse(&[]).unwrap().len(), GatewayKind::ALL.len());
+        assert_eq!(parse(&[]).unwrap().len(), GatewayKind::ALL.iter().filter(|kind| kind.image().is_none()).count());
         let path = std::env::current_exe().unwrap();
         let text = format!("nginx@{}", path.display());
         let parsed = parse(&[&text, "envoy@1.37", "haproxy", "haproxy"]).unwrap();

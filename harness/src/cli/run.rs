@@ -22,13 +22,18 @@ use crate::scenario::{Plan, Scale};
 use crate::terminal::{LiveView, Screen, table};
 
 pub async fn run(args: &RunArgs, global: &Global, screen: &Arc<Screen>) -> Result<Exit, Failure> {
-    let choices = gateway_command::choices(&args.gateway)?;
+    let choices = gateway_command::choices(&args.gateway, &args.cluster.gateway_image)?;
     let found = catalogue::find(global)?;
     let entries = catalogue::pick(&found, &args.ids)?;
     let scale = if args.real_time { Scale::Production } else { Scale::Lab };
     let mut plans: Vec<Plan> =
         entries.iter().flat_map(|entry| choices.iter().map(|choice| entry.plan(choice.kind.name(), scale)).collect::<Vec<_>>()).collect();
     drop(found);
+    for choice in &choices {
+        if let Some(reason) = clusters::unfit(&args.cluster, choice.kind)? {
+            skip(&mut plans, choice.kind, &reason);
+        }
+    }
     let (images, choices) = clusters::named_images(&args.cluster, &choices)?;
     let provider = clusters::for_runs(args, &plans, images)?;
     let out = out_folder(args)?;
@@ -51,6 +56,9 @@ pub async fn run(args: &RunArgs, global: &Global, screen: &Arc<Screen>) -> Resul
     }
     let mut builds = builds;
     with_found(&mut builds, &*provider);
+    for missing in provider.missing_images() {
+        skip(&mut plans, missing.kind, &missing.reason);
+    }
     let session = Session {
         provider: Arc::clone(&provider),
         plans,
@@ -143,6 +151,13 @@ fn do_without(plans: &mut [Plan], fetched: Fetched) -> Result<Vec<GatewayBuild>,
         }
     }
     Ok(fetched.builds)
+}
+
+/// Runs on one gateway, whatever else would keep them from being made.
+fn skip(plans: &mut [Plan], kind: GatewayKind, reason: &str) {
+    for plan in plans.iter_mut().filter(|plan| plan.gateway == kind.name()) {
+        plan.skip = Some(reason.to_owned());
+    }
 }
 
 /// What was observed with other versions of a gateway says nothing about this build.

@@ -27,10 +27,10 @@ const ANSWERS_WITHIN: std::time::Duration = std::time::Duration::from_secs(15);
 pub async fn run(args: &UpArgs, global: &Global, screen: &Arc<Screen>) -> Result<Exit, Failure> {
     let found = catalogue::find(global)?;
     let entry = catalogue::pick(&found, std::slice::from_ref(&args.id))?.remove(0);
-    let choice = gateway_command::choices(std::slice::from_ref(&args.gateway))?.remove(0);
+    let choice = gateway_command::choices(std::slice::from_ref(&args.gateway), &[])?.remove(0);
     let kind = choice.kind;
     let plan = entry.plan(kind.name(), if args.real_time { Scale::Production } else { Scale::Lab });
-    if let Some(reason) = &plan.skip {
+    if let Some(reason) = plan.skip.clone().or(clusters::unfit(&args.cluster, kind)?) {
         return Err(Failure::usage(format!("{} cannot be brought up with {kind}: {reason}", args.id)));
     }
     let note = LabNote { scenario: args.id.clone(), gateway: args.gateway.clone(), phase: args.phase, real_time: args.real_time };
@@ -60,6 +60,10 @@ pub async fn run(args: &UpArgs, global: &Global, screen: &Arc<Screen>) -> Result
 
     run::with_found(&mut builds, &*provider);
     let Some(gateway) = builds.iter().find(|build| build.kind == kind) else {
+        take_away(&args.name, &*provider, screen).await;
+        if let Some(missing) = provider.missing_images().into_iter().find(|missing| missing.kind == kind) {
+            return Err(Failure::environment(missing.reason));
+        }
         return Err(Failure::environment(format!("there is no {kind} to bring up")));
     };
     let (sender, mut events) = mpsc::unbounded_channel::<Event>();

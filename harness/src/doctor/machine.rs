@@ -139,7 +139,7 @@ fn gateways_found() -> Vec<Check> {
             "`gatelab gateways install` fetches them; without, pods have this machine's own tools alone (nslookup, nc, wget)",
         ),
     };
-    let gateways = GatewayKind::ALL.iter().map(|kind| match find(*kind, &search) {
+    let gateways = GatewayKind::ALL.iter().filter(|kind| kind.image().is_none()).map(|kind| match find(*kind, &search) {
         Ok(Some(build)) => Check::ok(kind.name(), format!("{} at {}", build.version, build.binary.display())),
         Ok(None) => {
             Check::optional(kind.name(), "not here yet", "it is fetched when it is first needed; `gatelab gateways install` does it now")

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use gateways::{GatewayBuild, NodePorts};
 
-use super::named_image::FoundImage;
+use super::named_image::{FoundImage, MissingImage};
 use crate::scenario::Plan;
 use crate::scenario::model::Need;
 
@@ -145,6 +145,11 @@ pub trait Provider: Send + Sync {
 
     /// Gateways that come out of images which the user named; known once it is prepared.
     fn found_images(&self) -> Vec<FoundImage> {
+        Vec::new()
+    }
+
+    /// Gateways whose images nobody named and the cluster cannot have; known once it is prepared.
+    fn missing_images(&self) -> Vec<MissingImage> {
         Vec::new()
     }
 

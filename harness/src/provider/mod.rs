@@ -20,4 +20,4 @@ pub use context::{Context, ContextOptions};
 pub use embedded::Embedded;
 pub use interface::{ClusterHandle, ClusterRequest, ClusterSetting, HostPorts, LabImage, Lifetime, Provider, ProviderError};
 pub use kind::{Kind, KindOptions};
-pub use named_image::{FoundImage, NamedImage};
+pub use named_image::{FoundImage, MissingImage, NamedImage};

@@ -93,7 +93,7 @@ impl Entry {
         let planner = Planner { times: &times, namespace: &self.app.namespace };
         let own = scenario.expect.of(gateway);
         let skip = match own {
-            None => Some(format!("the scenario says nothing about {gateway}")),
+            None => Some(format!("nothing was observed with {gateway} yet")),
             Some(own) => own.skip.clone(),
         };
         let expectation =

@@ -14,7 +14,7 @@ use super::chosen::{Chosen, ContextError};
 use super::tenancy;
 use crate::kubernetes::Kubernetes;
 use crate::provider::interface::{ClusterHandle, ClusterRequest, ClusterSetting, Provider, ProviderError};
-use crate::provider::named_image::{FoundImage, NamedImage, find_all};
+use crate::provider::named_image::{FoundImage, Looked, MissingImage, NamedImage, find_all};
 use crate::provider::{clearing, kind};
 use crate::scenario::model::Need;
 
@@ -46,7 +46,7 @@ pub struct Context {
     begun: PlainMutex<bool>,
     /// Nodes that take pods, once they are known.
     takers: PlainMutex<Option<u32>>,
-    found: PlainMutex<Vec<FoundImage>>,
+    looked: PlainMutex<Looked>,
 }
 
 struct Shared {
@@ -68,7 +68,7 @@ impl Context {
             shared: Arc::new(Mutex::new(None)),
             begun: PlainMutex::new(false),
             takers: PlainMutex::new(None),
-            found: PlainMutex::new(Vec::new()),
+            looked: PlainMutex::default(),
         }
     }
 
@@ -96,8 +96,8 @@ impl Context {
             ));
         }
         let kubernetes = kubernetes.marking(Some(mark.clone()));
-        let found = find_all(&kubernetes, images, IMAGES_WITHIN, &|what| tell(format!("context {}: {what}", chosen.name))).await?;
-        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        let looked = find_all(&kubernetes, images, IMAGES_WITHIN, &|what| tell(format!("context {}: {what}", chosen.name))).await?;
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = looked;
         let takers = kind::links::taking_pods(&kubernetes).await?.len();
         *self.takers.lock().unwrap_or_else(PoisonError::into_inner) = u32::try_from(takers).ok();
         Ok(Shared { kubeconfig, used: false, _lock: lock })
@@ -129,7 +129,11 @@ impl Provider for Context {
     }
 
     fn found_images(&self) -> Vec<FoundImage> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).found.clone()
+    }
+
+    fn missing_images(&self) -> Vec<MissingImage> {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).missing.clone()
     }
 
     async fn create(&self, _request: &ClusterRequest) -> Result<Box<dyn ClusterHandle>, ProviderError> {

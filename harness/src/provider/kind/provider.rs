@@ -17,7 +17,7 @@ use super::tools::{Surroundings, Tools};
 use super::{links, ready};
 use crate::kubernetes::Kubernetes;
 use crate::provider::interface::{ClusterHandle, ClusterRequest, ClusterSetting, HostPorts, Provider, ProviderError};
-use crate::provider::named_image::{FoundImage, NamedImage, find_all};
+use crate::provider::named_image::{FoundImage, Looked, MissingImage, NamedImage, find_all};
 use crate::provider::{clearing, images};
 use crate::scenario::model::Need;
 
@@ -62,7 +62,7 @@ pub struct Kind {
     pool: Arc<Pool>,
     /// Once it is known.
     abilities: PlainMutex<Option<Abilities>>,
-    found: PlainMutex<Vec<FoundImage>>,
+    looked: PlainMutex<Looked>,
 }
 
 /// The clusters that no run is in.
@@ -101,7 +101,7 @@ impl Drop for Handle {
 struct BroughtUp {
     shared: Shared,
     abilities: Abilities,
-    found: Vec<FoundImage>,
+    looked: Looked,
 }
 
 /// Of [`ClusterSetting`].
@@ -126,7 +126,7 @@ impl Abilities {
 impl Kind {
     pub fn new(options: KindOptions) -> Self {
         let pool = Pool { free: PlainMutex::new(Vec::new()), turns: Arc::new(Semaphore::new(0)) };
-        Kind { options, made: PlainMutex::default(), pool: Arc::new(pool), abilities: PlainMutex::default(), found: PlainMutex::default() }
+        Kind { options, made: PlainMutex::default(), pool: Arc::new(pool), abilities: PlainMutex::default(), looked: PlainMutex::default() }
     }
 
     fn nodes(&self) -> u32 {
@@ -219,13 +219,13 @@ impl Kind {
         if self.options.reuse.is_some() && !self.options.images.is_empty() {
             clear(&kubernetes, &own).await?;
         }
-        let found = find_all(&kubernetes, &self.options.images, within, &|what| tell(format!("kind: {what}"))).await?;
+        let looked = find_all(&kubernetes, &self.options.images, within, &|what| tell(format!("kind: {what}"))).await?;
         // For people. In runs a port that is given up and asked for again every few seconds would only be one more thing to fail:
         // the API server takes minutes to notice that nobody has it after a request that was broken off.
         let host_ports = if self.options.name.is_some() { cluster.host_ports().await? } else { None };
         let abilities = Abilities::of(u32::try_from(takers.len()).unwrap_or(u32::MAX), unset);
         let shared = Shared { kubeconfig: cluster.kubeconfig(), host_ports, own, used: self.options.reuse.is_some() };
-        Ok(BroughtUp { shared, abilities, found })
+        Ok(BroughtUp { shared, abilities, looked })
     }
 }
 
@@ -313,7 +313,7 @@ impl Provider for Kind {
         for up in self.bring_up(builds, tell).await? {
             // All are made alike.
             self.abilities.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(up.abilities);
-            *self.found.lock().unwrap_or_else(PoisonError::into_inner) = up.found;
+            *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = up.looked;
             all.push(up.shared);
         }
         let count = all.len();
@@ -323,7 +323,11 @@ impl Provider for Kind {
     }
 
     fn found_images(&self) -> Vec<FoundImage> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).found.clone()
+    }
+
+    fn missing_images(&self) -> Vec<MissingImage> {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).missing.clone()
     }
 
     /// One of the clusters that were prepared, emptied of what the last run left. Everything about it is as it was prepared, whatever

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::guest::Seen;
 use super::placing::carry_agent;
-use super::{FoundImage, NamedImage};
+use super::{FoundImage, Looked, MissingImage, NamedImage};
 use crate::kubernetes::{Kubernetes, KubernetesError};
 
 /// Pause between two looks at the pod: pulling takes seconds.
@@ -63,15 +63,15 @@ impl NamedImageError {
 /// Looks into every image; what was made for it is taken away again. `kubernetes` marks what it makes.
 ///
 /// # Errors
-/// With kubelet's own words when an image cannot be had, or the image's when no gateway is in it.
+/// With kubelet's own words when an image that the user named cannot be had, or the image's when no gateway is in it.
 pub async fn find_all(
     kubernetes: &Kubernetes,
     images: &[NamedImage],
     within: Duration,
     tell: &(dyn Fn(String) + Send + Sync),
-) -> Result<Vec<FoundImage>, NamedImageError> {
+) -> Result<Looked, NamedImageError> {
     if images.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Looked::default());
     }
     let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": GATEWAY_NAMESPACE } });
     kubernetes.apply_all(&[namespace], GATEWAY_NAMESPACE).await?;
@@ -83,18 +83,35 @@ pub async fn find_all(
         .await
         .map_err(|_| late("it has no ServiceAccount".into()))?
         .map_err(|error| late(error.to_string()))?;
-    try_join_all(images.iter().map(|named| async move {
+    let looked = try_join_all(images.iter().map(|named| async move {
         tell(format!("looking into the image {} for {}", named.image, named.kind));
         let name = format!("image-{}", named.kind);
         kubernetes.apply_all(&[pod(&name, named)], GATEWAY_NAMESPACE).await?;
         let found = find(kubernetes, &name, named, within).await;
         let pods = Api::<Pod>::namespaced(kubernetes.client().clone(), GATEWAY_NAMESPACE);
         let gone = kubernetes.bounded("deleting the pod that looked", pods.delete(&name, &DeleteParams::default().grace_period(0))).await;
-        let found = found?;
+        let found = or_missing(named, found)?;
         gone?;
-        Ok(found)
+        Ok::<_, NamedImageError>(found)
     }))
-    .await
+    .await?;
+    let mut all = Looked::default();
+    for one in looked {
+        match one {
+            Ok(found) => all.found.push(found),
+            Err(missing) => all.missing.push(missing),
+        }
+    }
+    Ok(all)
+}
+
+/// An image that nobody named may be missing: runs that need it are skipped.
+fn or_missing(named: &NamedImage, found: Result<FoundImage, NamedImageError>) -> Result<Result<FoundImage, MissingImage>, NamedImageError> {
+    match found {
+        Ok(found) => Ok(Ok(found)),
+        Err(error) if named.by_user || matches!(error, NamedImageError::Kubernetes(_)) => Err(error),
+        Err(error) => Ok(Err(MissingImage { kind: named.kind, reason: error.to_string() })),
+    }
 }
 
 fn pod(name: &str, named: &NamedImage) -> serde_json::Value {
@@ -201,8 +218,22 @@ mod tests {
     }
 
     #[test]
+    fn only_an_image_that_somebody_named_must_be_there() {
+        let refused = || NamedImageError::NotHad {
+            gateway: "ingress-nginx".into(),
+            image: "registry.example/controller:1".into(),
+            reason: "ErrImagePull".into(),
+            message: "no such host".into(),
+        };
+        let named = |by_user| NamedImage { kind: "ingress-nginx".parse().unwrap(), image: "registry.example/controller:1".into(), by_user };
+        assert!(matches!(or_missing(&named(true), Err(refused())), Err(NamedImageError::NotHad { .. })));
+        let missing = or_missing(&named(false), Err(refused())).unwrap().unwrap_err();
+        assert!(missing.kind.name() == "ingress-nginx" && missing.reason.contains("ErrImagePull: no such host"), "{missing:?}");
+    }
+
+    #[test]
     fn the_pod_that_looks_has_the_image_and_the_lab_s_program() {
-        let named = NamedImage { kind: "haproxy".parse().unwrap(), image: "haproxy:3".into() };
+        let named = NamedImage { kind: "haproxy".parse().unwrap(), image: "haproxy:3".into(), by_user: true };
         let made: Pod = serde_json::from_value(pod("image-haproxy", &named)).unwrap();
         let spec = made.spec.unwrap();
         assert_eq!(spec.containers[0].image.as_deref(), Some("haproxy:3"));

@@ -21,6 +21,23 @@ pub struct NamedImage {
     pub kind: GatewayKind,
     /// As a pod's `image` takes it.
     pub image: String,
+    /// Named by the user: without it there is nothing to do. Else it is the one that the gateway comes as, and a cluster that cannot have
+    /// it runs the others.
+    pub by_user: bool,
+}
+
+/// A gateway that the cluster cannot run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingImage {
+    pub kind: GatewayKind,
+    pub reason: String,
+}
+
+/// What came of looking.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    pub found: Vec<FoundImage>,
+    pub missing: Vec<MissingImage>,
 }
 
 /// An image that the cluster has, and what is in it.

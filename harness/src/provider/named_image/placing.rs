@@ -18,9 +18,11 @@ pub fn carry_agent(spec: &mut Value) {
     for container in spec["containers"].as_array_mut().into_iter().flatten() {
         push(container, "volumeMounts", json!({ "name": VOLUME, "mountPath": FOLDER, "readOnly": true }));
         push(container, "volumeMounts", json!({ "name": VOLUME, "mountPath": "/gatelab", "subPath": COPY, "readOnly": true }));
-        // Some images name a user that may not listen on ports 80 and 443; the lab's own images have none either.
-        container["securityContext"]["runAsUser"] = 0.into();
-        container["securityContext"]["runAsGroup"] = 0.into();
+        // A gateway that knows better says so; some images name a user that may not listen on ports 80 and 443; the lab's own images have none either.
+        if container["securityContext"]["runAsUser"].is_null() {
+            container["securityContext"]["runAsUser"] = 0.into();
+            container["securityContext"]["runAsGroup"] = 0.into();
+        }
     }
 }
 
@@ -72,6 +74,11 @@ mod tests {
         assert_eq!((program.name.as_str(), program.sub_path.as_deref()), ("gatelab", Some("gatelab")));
         assert!(mounts.iter().any(|mount| mount.mount_path == FOLDER && mount.sub_path.is_none()));
         assert_eq!(container.command.clone().unwrap()[0], "/gatelab");
+        assert_eq!(container.security_context.as_ref().unwrap().run_as_user, Some(0));
         assert_eq!(pod.volumes.unwrap()[0].name, "gatelab");
+        let mut own = gateways::manifests("ingress-nginx".parse().unwrap(), &install);
+        carry_agent_of_gateway(&mut own);
+        let deployment = own.into_iter().find(|manifest| manifest["kind"] == "Deployment").unwrap();
+        assert_eq!(deployment["spec"]["template"]["spec"]["containers"][0]["securityContext"]["runAsUser"], 101);
     }
 }
