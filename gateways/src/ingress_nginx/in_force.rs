@@ -136,8 +136,8 @@ fn difference_of_route(server: &str, route: &Route, locations: &[(&str, Vec<&str
 
 /// Of several directives of one name the last, as of `set $name`.
 fn value_of(directives: &[&str], name: &str) -> Option<String> {
-    let values = directives.iter().filter_map(|directive| directive.strip_prefix(name)?.strip_prefix(' '));
-    values.last().map(|value| value.split_whitespace().collect::<Vec<_>>().join(" "))
+    let mut values = directives.iter().filter_map(|directive| directive.strip_prefix(name)?.strip_prefix(' '));
+    values.next_back().map(|value| value.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// What the settings become in a location, as its template writes it (rootfs/etc/nginx/template/nginx.tmpl).
