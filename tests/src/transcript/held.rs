@@ -106,7 +106,7 @@ mod tests {
         let other = [entry("a", "1\n"), entry("twice", "2\n"), entry("b", ""), entry("twice", "4\n")];
         let differing = differing(&base, &other);
         assert_eq!(differing, [other[1].clone(), other[3].clone()]);
-        let written = format!("---\n---\n{}", render(&differing));
+        let written = format!("---\nsource: x\n---\n{}", render(&differing));
         let read = read_differing(&written, &script).expect("of the script");
         assert_eq!(laid_over(&base, read), other);
     }
