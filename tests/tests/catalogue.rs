@@ -36,13 +36,11 @@ fn main() -> ExitCode {
     let unfit = unfit_machine(&home);
     let cases = cases(&home);
     let missing = if unfit.is_none() { missing_gateways(&home, &cases) } else { BTreeMap::new() };
-    let trials = cases.into_iter().flat_map(|(scenario, gateway)| {
+    // By variant, gateway, scenario: in this order the few scenarios with much load are far apart.
+    let trials = VARIANTS.into_iter().flat_map(|variant| cases.iter().map(move |case| (variant, case))).map(|(variant, case)| {
+        let (gateway, scenario) = case.clone();
         let without = unfit.is_some() || missing.contains_key(&gateway);
-        VARIANTS.map(|variant| {
-            let (scenario, gateway) = (scenario.clone(), gateway.clone());
-            Trial::test(format!("{}::{scenario}::{gateway}", variant.name), move || run(&scenario, &gateway, variant))
-                .with_ignored_flag(without)
-        })
+        Trial::test(format!("{}::{scenario}::{gateway}", variant.name), move || run(&scenario, &gateway, variant)).with_ignored_flag(without)
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     for (gateway, reason) in missing {
@@ -61,8 +59,8 @@ fn unfit_machine(home: &Home) -> Option<String> {
 }
 
 /// Gateways that cannot be had here, and why: no build for this processor, or neither a cache nor a network.
-fn missing_gateways(home: &Home, cases: &[(String, String)]) -> BTreeMap<String, String> {
-    let names: BTreeSet<&String> = cases.iter().map(|(_, gateway)| gateway).collect();
+fn missing_gateways(home: &Home, cases: &BTreeSet<(String, String)>) -> BTreeMap<String, String> {
+    let names: BTreeSet<&String> = cases.iter().map(|(gateway, _)| gateway).collect();
     let reason = |name: &String| {
         let output = home.gatelab().args(["gateways", "install", name]).output().expect("gatelab starts");
         (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).trim().to_owned())
@@ -70,18 +68,19 @@ fn missing_gateways(home: &Home, cases: &[(String, String)]) -> BTreeMap<String,
     names.into_iter().filter_map(|name| Some((name.clone(), reason(name)?))).collect()
 }
 
-fn cases(home: &Home) -> Vec<(String, String)> {
+/// Gateway and scenario, in this order.
+fn cases(home: &Home) -> BTreeSet<(String, String)> {
     let output = home.gatelab().args(["list", "--json"]).output().expect("gatelab starts");
     assert!(output.status.success(), "gatelab list: {}", String::from_utf8_lossy(&output.stderr));
     let list: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let cases: Vec<(String, String)> = list
+    let cases: BTreeSet<(String, String)> = list
         .as_array()
         .expect("a list of scenarios")
         .iter()
         .flat_map(|scenario| {
             let id = scenario["id"].as_str().expect("an id").to_owned();
             let gateways = scenario["gateways"].as_array().expect("gateways").clone();
-            gateways.into_iter().map(move |gateway| (id.clone(), gateway.as_str().expect("a name").to_owned()))
+            gateways.into_iter().map(move |gateway| (gateway.as_str().expect("a name").to_owned(), id.clone()))
         })
         .collect();
     assert!(!cases.is_empty(), "the catalogue is not found");

@@ -19,6 +19,7 @@ use super::single::{RunError, RunSettings, run};
 use crate::events::{Control, Event, EventFileError, EventKind, EventWriter, RunId, SCHEMA};
 use crate::provider::Provider;
 use crate::scenario::Plan;
+use crate::scenario::plan::PlannedProbe;
 
 /// What is to be run.
 pub struct Session {
@@ -81,10 +82,12 @@ impl Session {
 
         let session = Arc::new(self);
         let slots = Arc::new(Semaphore::new(session.provider.setting().at_once.unwrap_or(usize::MAX).min(session.jobs).max(1)));
+        let load = Arc::new(Semaphore::new(load_at_once() as usize));
         let mut runs: JoinSet<Ended> = JoinSet::new();
         for (id, plan) in order {
             let (session, slots, events, cancel) = (Arc::clone(&session), Arc::clone(&slots), events.clone(), cancel.clone());
-            runs.spawn(async move { session.one(id, plan, slots, events, cancel).await });
+            let load = Arc::clone(&load);
+            runs.spawn(async move { session.one(id, plan, (load, slots), events, cancel).await });
         }
         drop(events);
         loop {
@@ -119,18 +122,20 @@ impl Session {
         &self,
         id: RunId,
         plan: usize,
-        slots: Arc<Semaphore>,
+        (load, slots): (Arc<Semaphore>, Arc<Semaphore>),
         events: mpsc::UnboundedSender<Event>,
         cancel: CancellationToken,
     ) -> Ended {
         let nothing = Ended { hopeless: None };
-        let slot = tokio::select! {
+        let Some(plan) = self.plans.get(plan) else { return nothing };
+        // First the share of the load, which few runs need, so that no slot is held while others could use it.
+        let admitted = async { tokio::try_join!(load.acquire_many_owned(share_of_load(plan)), slots.acquire_owned()) };
+        let admitted = tokio::select! {
             biased;
             () = cancel.cancelled() => return nothing,
-            slot = slots.acquire_owned() => slot,
+            admitted = admitted => admitted,
         };
-        let Ok(_slot) = slot else { return nothing };
-        let Some(plan) = self.plans.get(plan) else { return nothing };
+        let Ok(_admitted) = admitted else { return nothing };
         let gateway = self.builds.get(&id.gateway);
         let builds: Vec<GatewayBuild> = self.builds.values().cloned().collect();
         let emit = Emitter::new(id.clone(), events);
@@ -179,6 +184,18 @@ impl Session {
             machine: machine(),
         }
     }
+}
+
+/// Requests a second that all runs together may offer. What all of them need for one request (client, gateway, backend, and the
+/// evidence of all three) is a few milliseconds of processor time; beyond that, runs would measure each other.
+fn load_at_once() -> u32 {
+    u32::try_from(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)).unwrap_or(u32::MAX).saturating_mul(60)
+}
+
+/// What a plan takes of [`load_at_once`] while it runs: what it offers at its busiest, at most all there is.
+fn share_of_load(plan: &Plan) -> u32 {
+    let busiest = plan.probes.iter().map(|group| group.iter().map(PlannedProbe::offered_rate).sum::<f64>()).fold(0.0, f64::max);
+    (busiest.ceil() as u32).min(load_at_once())
 }
 
 /// How long a plan's probes take when everything answers at once; for the order of runs only.

@@ -154,6 +154,14 @@ impl PlannedProbe {
         }
     }
 
+    /// Requests a second that it sends whatever comes back. A probe that waits for its answers slows down with the machine; it offers 0.
+    pub fn offered_rate(&self) -> f64 {
+        match self.schedule {
+            wire::Schedule::Rate { per_second, .. } => per_second,
+            wire::Schedule::Sequence { .. } | wire::Schedule::Sweep { .. } => 0.0,
+        }
+    }
+
     /// How many requests it sends, when that is known beforehand.
     pub fn expected_requests(&self) -> Option<u32> {
         match &self.schedule {
