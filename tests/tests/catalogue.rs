@@ -40,7 +40,8 @@ fn main() -> ExitCode {
     let trials = VARIANTS.into_iter().flat_map(|variant| cases.iter().map(move |case| (variant, case))).map(|(variant, case)| {
         let (gateway, scenario) = case.clone();
         let without = unfit.is_some() || missing.contains_key(&gateway);
-        Trial::test(format!("{}::{scenario}::{gateway}", variant.name), move || run(&scenario, &gateway, variant)).with_ignored_flag(without)
+        Trial::test(format!("{}::{scenario}::{gateway}", variant.name), move || run(&scenario, &gateway, variant))
+            .with_ignored_flag(without)
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     for (gateway, reason) in missing {

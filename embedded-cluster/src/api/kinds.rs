@@ -3,9 +3,9 @@
 use std::sync::{Arc, LazyLock};
 
 use k8s_openapi::api::{
-    apps::v1 as apps, autoscaling::v2 as autoscaling, batch::v1 as batch, coordination::v1 as coordination, core::v1 as core,
-    discovery::v1 as discovery, events::v1 as events, networking::v1 as networking, policy::v1 as policy, rbac::v1 as rbac,
-    scheduling::v1 as scheduling, storage::v1 as storage,
+    apps::v1 as apps, autoscaling::v1 as autoscaling_v1, autoscaling::v2 as autoscaling, batch::v1 as batch,
+    coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, events::v1 as events, networking::v1 as networking,
+    policy::v1 as policy, rbac::v1 as rbac, scheduling::v1 as scheduling, storage::v1 as storage,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
 use serde::Serialize;
@@ -93,7 +93,7 @@ fn round_trip<K: Serialize + DeserializeOwned>(value: &Value) -> Result<Value, s
 #[derive(Clone, Debug)]
 pub(crate) struct Kind {
     pub resource: Resource,
-    /// Where the objects are kept: differs from `resource` where two groups share them (events).
+    /// Where the objects are kept: differs from `resource` where two groups or versions share them (events, autoscalers).
     pub storage: Resource,
     pub singular: String,
     pub short_names: Vec<String>,
@@ -159,7 +159,11 @@ where
 {
     let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
     let resource = Resource::of::<K>();
-    let storage = if resource.group == "events.k8s.io" { Resource::of::<core::Event>() } else { resource.clone() };
+    let storage = match (resource.group.as_str(), resource.version.as_str()) {
+        ("events.k8s.io", _) => Resource::of::<core::Event>(),
+        ("autoscaling", _) => Resource::of::<autoscaling::HorizontalPodAutoscaler>(),
+        _ => resource.clone(),
+    };
     Arc::new(Kind {
         resource,
         storage,
@@ -212,6 +216,7 @@ static BUILTIN: LazyLock<Vec<Arc<Kind>>> = LazyLock::new(|| {
         apps::Deployment: "deployment" ["deploy"] ["all"] [Scale Status] [];
         apps::ReplicaSet: "replicaset" ["rs"] ["all"] [Scale Status] ["status.replicas"];
         apps::StatefulSet: "statefulset" ["sts"] ["all"] [Scale Status] [];
+        autoscaling_v1::HorizontalPodAutoscaler: "horizontalpodautoscaler" ["hpa"] ["all"] [Status] [];
         autoscaling::HorizontalPodAutoscaler: "horizontalpodautoscaler" ["hpa"] ["all"] [Status] [];
         batch::CronJob: "cronjob" ["cj"] ["all"] [Status] [];
         batch::Job: "job" [] ["all"] [Status] ["status.successful"];

@@ -1,7 +1,9 @@
 //! Accepting connections: TLS, HTTP/1.1 and HTTP/2, one task a connection.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -22,6 +24,9 @@ use crate::store::{Resource, Store};
 
 /// A client that connects and then says nothing is let go after this long.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// How long a connection may be idle, or a request's head take: longer than clients keep an idle connection (90 s in client-go as in
+/// the kube crate), so that none is closed in the moment in which it is used again.
+const IDLE_TIME: Duration = Duration::from_secs(120);
 /// More connections than this wait in the listener's backlog.
 const CONNECTIONS: usize = 2048;
 
@@ -107,14 +112,23 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, state: Arc<ApiStat
     };
     let certificate = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let identity: Option<Identity> = certificate.and_then(|c| state.certificates.identity(c));
+    let spoke = Arc::new(AtomicBool::new(false));
+    let heard = spoke.clone();
     let service = service_fn(move |request| {
+        heard.store(true, Ordering::Relaxed);
         let (state, identity) = (state.clone(), identity.clone());
         async move { Ok::<_, Infallible>(router::respond(state, identity, request).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIME);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_TIME);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(250).keep_alive_interval(Duration::from_secs(30));
-    if let Err(error) = builder.serve_connection_with_upgrades(TokioIo::new(tls), service).await {
+    let mut serving = pin!(builder.serve_connection_with_upgrades(TokioIo::new(tls), service));
+    let served = match tokio::time::timeout(HANDSHAKE_TIME, &mut serving).await {
+        Ok(served) => served,
+        Err(_) if spoke.load(Ordering::Relaxed) => serving.await,
+        Err(_) => return,
+    };
+    if let Err(error) = served {
         tracing::debug!(error, "connection to the API ended");
     }
 }

@@ -294,6 +294,28 @@ async fn half_requests_leave_nothing_behind() {
     is_alive(&client).await;
 }
 
+/// Clients keep connections for their next request, and one that is closed under their hands fails it. Who never made a request
+/// is another matter.
+#[tokio::test]
+async fn idle_connections_are_kept_for_those_who_have_asked_before() {
+    let lab = Lab::start().await;
+    let mut idle = raw(&lab).await;
+    let request = b"GET /version HTTP/1.1\r\nHost: lab\r\n\r\n";
+    let asked = async |connection: &mut TlsStream<TcpStream>| {
+        connection.write_all(request).await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"}") {
+            assert_ne!(within(connection.read_buf(&mut seen)).await.unwrap(), 0, "closed: {}", String::from_utf8_lossy(&seen));
+        }
+        seen
+    };
+    assert!(asked(&mut idle).await.starts_with(b"HTTP/1.1 200"));
+    let mut silent = raw(&lab).await;
+    let closed = within(silent.read_u8()).await;
+    assert!(closed.is_err(), "the silent one is answered: {closed:?}");
+    assert!(asked(&mut idle).await.starts_with(b"HTTP/1.1 200"));
+}
+
 #[tokio::test]
 async fn readers_that_do_not_read_cost_little() {
     if !is_alone("hostile::readers_that_do_not_read_cost_little") {

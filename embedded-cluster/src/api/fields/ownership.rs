@@ -143,7 +143,8 @@ pub(crate) fn written(write: &Write, old: Option<&Value>, next: &mut Value, kind
             time: String::new(),
             fields: Set::new(),
         });
-        owner.api_version = kind.resource.api_version();
+        // The fields are those of the stored form.
+        owner.api_version = kind.storage.api_version();
         owner.time = now();
         owner.fields.extend(changed);
         owners.push(owner);

@@ -146,6 +146,8 @@ pub(crate) fn is_atomic_map(kind: &Kind, path: &[&str]) -> bool {
     }
     match (*last, parent) {
         ("secretRef", "envFrom") => false,
+        // Of autoscalers: in autoscaling/v2 its fields are merged.
+        ("scaleTargetRef", _) => kind.resource.version == "v1",
         ("requiredDuringSchedulingIgnoredDuringExecution" | "required", "nodeAffinity")
         | ("port", "service")
         | ("resource", "backend" | "defaultBackend") => true,

@@ -147,6 +147,10 @@ pub(super) fn autoscaler(o: &Value) -> Vec<Value> {
             format!("{label}{UNKNOWN}/{wanted}")
         })
         .collect();
+    // Of autoscaling/v1.
+    if let Some(percent) = spec["targetCPUUtilizationPercentage"].as_i64() {
+        targets.insert(0, format!("cpu: {UNKNOWN}/{percent}%"));
+    }
     if targets.is_empty() {
         targets.push(NONE.to_owned());
     }

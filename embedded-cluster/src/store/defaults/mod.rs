@@ -40,6 +40,8 @@ pub(crate) fn apply(resource: &Resource, object: &mut Value) {
         ("batch", "cronjobs") => workloads::cron_job(object),
         ("autoscaling", "horizontalpodautoscalers") => {
             set(&mut object["spec"], "minReplicas", || 1.into());
+            let cpu = serde_json::json!({"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}});
+            set(&mut object["spec"], "metrics", || serde_json::json!([{"type": "Resource", "resource": cpu}]));
             set(object, "status", || serde_json::json!({"currentMetrics": null, "desiredReplicas": 0}));
         }
         ("discovery.k8s.io", "endpointslices") => network::endpoint_slice(object),

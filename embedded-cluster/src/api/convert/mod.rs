@@ -1,5 +1,7 @@
 //! Between the form that objects are stored in and the one that a resource shows.
 
+mod autoscaler;
+
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -21,12 +23,19 @@ fn is_new_event(kind: &Kind) -> bool {
     kind.resource.group == "events.k8s.io"
 }
 
+fn is_old_autoscaler(kind: &Kind) -> bool {
+    kind.is("autoscaling", "horizontalpodautoscalers") && kind.resource.version == "v1"
+}
+
 /// A stored object as its resource shows it.
 pub(crate) fn outgoing(kind: &Kind, stored: &Arc<Value>) -> Arc<Value> {
     if is_new_event(kind) {
         let mut event = rename(stored, |(stored, shown)| (stored, shown));
         event["apiVersion"] = "events.k8s.io/v1".into();
         return Arc::new(event);
+    }
+    if is_old_autoscaler(kind) {
+        return Arc::new(autoscaler::to_v1(stored));
     }
     // Versions of a custom resource share their objects; conversion is by relabelling (strategy None).
     if kind.custom.is_some() && stored["apiVersion"] != kind.resource.api_version().as_str() {
@@ -47,7 +56,7 @@ pub(crate) fn incoming(kind: &Kind, object: Value) -> Value {
         }
         return event;
     }
-    object
+    if is_old_autoscaler(kind) { autoscaler::from_v1(object) } else { object }
 }
 
 fn rename(event: &Value, direction: fn((&'static str, &'static str)) -> (&'static str, &'static str)) -> Value {
