@@ -22,7 +22,7 @@ use super::router;
 use crate::kubelet::PodAccess;
 use crate::store::{Resource, Store};
 
-/// A client that connects and then says nothing is let go after this long.
+/// A client that connects and then neither shows who it is nor asks for anything is let go after this long.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// How long a connection may be idle, or a request's head take: longer than clients keep an idle connection (90 s in client-go as in
 /// the kube crate), so that none is closed in the moment in which it is used again.
@@ -112,7 +112,8 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, state: Arc<ApiStat
     };
     let certificate = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let identity: Option<Identity> = certificate.and_then(|c| state.certificates.identity(c));
-    let spoke = Arc::new(AtomicBool::new(false));
+    // Clients connect ahead of what they will ask, and find such a connection in their pool as one that is used again.
+    let spoke = Arc::new(AtomicBool::new(identity.is_some()));
     let heard = spoke.clone();
     let service = service_fn(move |request| {
         heard.store(true, Ordering::Relaxed);

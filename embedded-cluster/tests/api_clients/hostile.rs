@@ -145,6 +145,17 @@ async fn raw(lab: &Lab) -> TlsStream<TcpStream> {
     connect(lab, config).await
 }
 
+/// Without a certificate of its own.
+fn stranger(lab: &Lab) -> Arc<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    let pem = lab.state.certificates.ca_pem();
+    let authority = <rustls::pki_types::CertificateDer<'_> as rustls::pki_types::pem::PemObject>::from_pem_slice(pem.as_bytes());
+    roots.add(authority.unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
 async fn connect(lab: &Lab, config: Arc<rustls::ClientConfig>) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(address(lab)).await.unwrap();
     let name = ServerName::try_from("127.0.0.1").unwrap();
@@ -232,20 +243,11 @@ async fn bad_credentials_are_refused_alike() {
     let lab = Lab::start().await;
     let foreign = TokenIssuer::new().issue("shop", "default", "", 600, &["https://kubernetes.default.svc.cluster.local".to_owned()]);
     let tokens = ["x".to_owned(), "a.b.c".to_owned(), "..".to_owned(), "é".to_owned(), foreign, "A".repeat(30_000)];
-    let stranger = || {
-        let mut roots = rustls::RootCertStore::empty();
-        let pem = lab.state.certificates.ca_pem();
-        let authority = <rustls::pki_types::CertificateDer<'_> as rustls::pki_types::pem::PemObject>::from_pem_slice(pem.as_bytes());
-        roots.add(authority.unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
-    };
     let schemes = ["Basic YWRtaW46YWRtaW4=", "Bearer", "Bearer ", "bearer\tx", "Digest a=b", ""];
     let headers = tokens.iter().map(|token| format!("Bearer {token}")).chain(schemes.map(str::to_owned));
     for header in headers {
         let request = format!("GET /api/v1/pods HTTP/1.1\r\nHost: lab\r\nAuthorization: {header}\r\nConnection: close\r\n\r\n");
-        let (code, body) = answer(connect(&lab, stranger()).await, request.as_bytes()).await;
+        let (code, body) = answer(connect(&lab, stranger(&lab)).await, request.as_bytes()).await;
         let status: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{header:.40}: {error}: {code} {body}"));
         assert_eq!((code, &status["kind"], &status["reason"]), (401, &json!("Status"), &json!("Unauthorized")), "{header:.40}");
     }
@@ -294,12 +296,11 @@ async fn half_requests_leave_nothing_behind() {
     is_alive(&client).await;
 }
 
-/// Clients keep connections for their next request, and one that is closed under their hands fails it. Who never made a request
-/// is another matter.
+/// Clients keep connections for their next request, some of them made ahead of the first; one that is closed under their hands fails
+/// it. Strangers who never ask for anything are another matter.
 #[tokio::test]
-async fn idle_connections_are_kept_for_those_who_have_asked_before() {
+async fn idle_connections_are_kept_for_those_who_are_known_or_have_asked() {
     let lab = Lab::start().await;
-    let mut idle = raw(&lab).await;
     let request = b"GET /version HTTP/1.1\r\nHost: lab\r\n\r\n";
     let asked = async |connection: &mut TlsStream<TcpStream>| {
         connection.write_all(request).await.unwrap();
@@ -307,13 +308,17 @@ async fn idle_connections_are_kept_for_those_who_have_asked_before() {
         while !seen.ends_with(b"}") {
             assert_ne!(within(connection.read_buf(&mut seen)).await.unwrap(), 0, "closed: {}", String::from_utf8_lossy(&seen));
         }
-        seen
+        String::from_utf8_lossy(&seen[..12]).into_owned()
     };
-    assert!(asked(&mut idle).await.starts_with(b"HTTP/1.1 200"));
-    let mut silent = raw(&lab).await;
+    let (mut ahead, mut known, mut unknown) = (raw(&lab).await, raw(&lab).await, connect(&lab, stranger(&lab)).await);
+    assert_eq!(asked(&mut known).await, "HTTP/1.1 200");
+    assert_eq!(asked(&mut unknown).await, "HTTP/1.1 401");
+    let mut silent = connect(&lab, stranger(&lab)).await;
     let closed = within(silent.read_u8()).await;
     assert!(closed.is_err(), "the silent one is answered: {closed:?}");
-    assert!(asked(&mut idle).await.starts_with(b"HTTP/1.1 200"));
+    assert_eq!(asked(&mut ahead).await, "HTTP/1.1 200");
+    assert_eq!(asked(&mut known).await, "HTTP/1.1 200");
+    assert_eq!(asked(&mut unknown).await, "HTTP/1.1 401");
 }
 
 #[tokio::test]

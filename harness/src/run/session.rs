@@ -9,7 +9,7 @@ use gateways::GatewayBuild;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{AcquireError, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -129,7 +129,10 @@ impl Session {
         let nothing = Ended { hopeless: None };
         let Some(plan) = self.plans.get(plan) else { return nothing };
         // First the share of the load, which few runs need, so that no slot is held while others could use it.
-        let admitted = async { tokio::try_join!(load.acquire_many_owned(share_of_load(plan)), slots.acquire_owned()) };
+        let admitted = async {
+            let share = load.acquire_many_owned(share_of_load(plan)).await?;
+            Ok::<_, AcquireError>((share, slots.acquire_owned().await?))
+        };
         let admitted = tokio::select! {
             biased;
             () = cancel.cancelled() => return nothing,

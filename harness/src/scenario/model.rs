@@ -92,6 +92,8 @@ choice! {
         PacketRedirect,
         /// At least two nodes that pods are spread over.
         SeveralNodes,
+        /// Containers that are started with a memory limit of a few MiB, less than what starts them would need.
+        TinyMemoryLimits,
     }
 }
 

@@ -114,7 +114,11 @@ impl Provider for Context {
         let alone = |need| (need, "the links and the DNS of a cluster that is not the lab's own are left alone".to_owned());
         ClusterSetting {
             quiet: QUIET,
-            lacking: [Need::LinkLatency, Need::NodeCut, Need::MovableDns].map(alone).into(),
+            lacking: [Need::LinkLatency, Need::NodeCut, Need::MovableDns]
+                .map(alone)
+                .into_iter()
+                .chain([(Need::TinyMemoryLimits, kind::provider::RUNTIME_TOO_LARGE.to_owned())])
+                .collect(),
             takers: *self.takers.lock().unwrap_or_else(PoisonError::into_inner),
             at_once: Some(1),
             patience: kind::provider::PATIENCE,

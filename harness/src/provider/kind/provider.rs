@@ -35,6 +35,8 @@ const STEP_WITHIN: Duration = Duration::from_secs(300);
 const MARK: &str = "lab";
 /// kubeadm's Deployment, which the next run will need as it was.
 pub const DNS_STAYS: &str = "the cluster's DNS stays where kubeadm has put it";
+/// runc's own part of a container counts: the pod stays in ContainerCreating, and nothing that could be OOM-killed is ever started.
+pub const RUNTIME_TOO_LARGE: &str = "the cluster's container runtime does not fit into a memory limit of a few MiB itself";
 const ONE_NODE: &str = "this cluster has one node that takes pods, so no link between nodes; `--nodes 3` makes two";
 
 /// What a user may choose.
@@ -114,7 +116,7 @@ struct Abilities {
 impl Abilities {
     /// Of a cluster with so many nodes that take pods, whose links cannot be set for the reason `unset`.
     fn of(takers: u32, unset: Option<String>) -> Self {
-        let mut lacking = vec![(Need::MovableDns, DNS_STAYS.to_owned())];
+        let mut lacking = vec![(Need::MovableDns, DNS_STAYS.to_owned()), (Need::TinyMemoryLimits, RUNTIME_TOO_LARGE.to_owned())];
         lacking.extend(unset.into_iter().flat_map(|reason| [Need::LinkLatency, Need::NodeCut].map(|need| (need, reason.clone()))));
         if takers < 2 {
             lacking.push((Need::SeveralNodes, ONE_NODE.to_owned()));
