@@ -301,7 +301,7 @@ async fn half_requests_leave_nothing_behind() {
 #[tokio::test]
 async fn idle_connections_are_kept_for_those_who_are_known_or_have_asked() {
     let lab = Lab::start().await;
-    let request = b"GET /version HTTP/1.1\r\nHost: lab\r\n\r\n";
+    let request = b"GET /api HTTP/1.1\r\nHost: lab\r\n\r\n";
     let asked = async |connection: &mut TlsStream<TcpStream>| {
         connection.write_all(request).await.unwrap();
         let mut seen = Vec::new();
