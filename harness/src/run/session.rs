@@ -1,6 +1,6 @@
 //! Many runs at once: order, limits, interruption, and the file that everything that happens goes to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use gateways::GatewayBuild;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use tokio::sync::{AcquireError, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +54,34 @@ struct Ended {
     hopeless: Option<RunError>,
 }
 
+/// Runs that have not begun, and what those under way take of the machine.
+struct Waiting {
+    /// Identity, plan, share of the load.
+    runs: VecDeque<(RunId, usize, u32)>,
+    jobs: usize,
+    load: u32,
+    under_way: HashMap<tokio::task::Id, u32>,
+}
+
+impl Waiting {
+    fn new(session: &Session, order: Vec<(RunId, usize)>) -> Self {
+        let share = |plan: usize| session.plans.get(plan).map_or(0, share_of_load);
+        Self {
+            runs: order.into_iter().map(|(id, plan)| (id, plan, share(plan))).collect(),
+            jobs: session.provider.setting().at_once.unwrap_or(usize::MAX).min(session.jobs).max(1),
+            load: load_at_once(),
+            under_way: HashMap::new(),
+        }
+    }
+
+    /// The first in order that there is room for: while much load is offered, runs without any go on.
+    fn next(&mut self) -> Option<(RunId, usize, u32)> {
+        let free = self.load.saturating_sub(self.under_way.values().sum());
+        let at = self.runs.iter().position(|(_, _, share)| *share <= free).filter(|_| self.under_way.len() < self.jobs)?;
+        self.runs.remove(at)
+    }
+}
+
 impl Session {
     /// Runs everything. `view` sees every event as it happens. Cancelling ends the runs under way and takes their clusters away.
     ///
@@ -81,28 +109,28 @@ impl Session {
         keep(Event::of_session(self.started(&order)), &mut outcome);
 
         let session = Arc::new(self);
-        let slots = Arc::new(Semaphore::new(session.provider.setting().at_once.unwrap_or(usize::MAX).min(session.jobs).max(1)));
-        let load = Arc::new(Semaphore::new(load_at_once() as usize));
         let mut runs: JoinSet<Ended> = JoinSet::new();
-        for (id, plan) in order {
-            let (session, slots, events, cancel) = (Arc::clone(&session), Arc::clone(&slots), events.clone(), cancel.clone());
-            let load = Arc::clone(&load);
-            runs.spawn(async move { session.one(id, plan, (load, slots), events, cancel).await });
-        }
-        drop(events);
+        let mut waiting = Waiting::new(&session, order);
         loop {
+            while let Some((id, plan, share)) = waiting.next().filter(|_| !cancel.is_cancelled()) {
+                let (session, events, cancel) = (Arc::clone(&session), events.clone(), cancel.clone());
+                let run = runs.spawn(async move { session.one(id, plan, events, cancel).await });
+                waiting.under_way.insert(run.id(), share);
+            }
             tokio::select! {
                 biased;
                 Some(event) = happening.recv() => keep(event, &mut outcome),
-                ended = runs.join_next() => match ended {
+                ended = runs.join_next_with_id() => match ended {
                     None => break,
-                    Some(Ok(ended)) => {
+                    Some(Ok((run, ended))) => {
+                        waiting.under_way.remove(&run);
                         if let Some(error) = ended.hopeless {
                             outcome.hopeless.get_or_insert(error);
                             cancel.cancel();
                         }
                     }
                     Some(Err(error)) => {
+                        waiting.under_way.remove(&error.id());
                         let message = format!("a run ended in a way it never should: {error}");
                         keep(Event::of_session(EventKind::Error { message, causes: Vec::new(), help: None }), &mut outcome);
                     }
@@ -118,27 +146,9 @@ impl Session {
         Ok(outcome)
     }
 
-    async fn one(
-        &self,
-        id: RunId,
-        plan: usize,
-        (load, slots): (Arc<Semaphore>, Arc<Semaphore>),
-        events: mpsc::UnboundedSender<Event>,
-        cancel: CancellationToken,
-    ) -> Ended {
+    async fn one(&self, id: RunId, plan: usize, events: mpsc::UnboundedSender<Event>, cancel: CancellationToken) -> Ended {
         let nothing = Ended { hopeless: None };
         let Some(plan) = self.plans.get(plan) else { return nothing };
-        // First the share of the load, which few runs need, so that no slot is held while others could use it.
-        let admitted = async {
-            let share = load.acquire_many_owned(share_of_load(plan)).await?;
-            Ok::<_, AcquireError>((share, slots.acquire_owned().await?))
-        };
-        let admitted = tokio::select! {
-            biased;
-            () = cancel.cancelled() => return nothing,
-            admitted = admitted => admitted,
-        };
-        let Ok(_admitted) = admitted else { return nothing };
         let gateway = self.builds.get(&id.gateway);
         let builds: Vec<GatewayBuild> = self.builds.values().cloned().collect();
         let emit = Emitter::new(id.clone(), events);
@@ -252,4 +262,28 @@ pub fn default_jobs() -> usize {
 pub fn is_writable(folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
     tempfile::tempfile_in(folder).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn runs_without_load_go_on_while_others_wait_for_theirs() {
+        let id = |scenario: &str| RunId { scenario: scenario.into(), gateway: "nginx".into(), repeat: 1 };
+        let runs = [("a", 60), ("b", 60), ("c", 0), ("d", 0)].map(|(scenario, share)| (id(scenario), 0, share));
+        let mut waiting = Waiting { runs: runs.into(), jobs: 2, load: 100, under_way: HashMap::new() };
+        let begin = |waiting: &mut Waiting| {
+            let (id, _, share) = waiting.next()?;
+            let task = tokio::spawn(async {}).id();
+            waiting.under_way.insert(task, share);
+            Some((id.scenario, task))
+        };
+        let (first, task) = begin(&mut waiting).unwrap();
+        let (second, _) = begin(&mut waiting).unwrap();
+        assert_eq!((first.as_str(), second.as_str()), ("a", "c"));
+        assert!(begin(&mut waiting).is_none(), "both jobs are taken");
+        waiting.under_way.remove(&task);
+        assert_eq!(begin(&mut waiting).unwrap().0, "b", "first in order, and its share is free now");
+    }
 }
