@@ -38,7 +38,7 @@ pub(super) fn to_v1(stored: &Value) -> Value {
     object
 }
 
-/// What a client wrote to `autoscaling/v1`, as it is stored. Annotations that cannot be read are dropped, as by kube-apiserver.
+/// What a client wrote to `autoscaling/v1`, as it is stored. Annotations that cannot be read are dropped; kube-apiserver refuses them.
 pub(super) fn from_v1(mut object: Value) -> Value {
     object["apiVersion"] = "autoscaling/v2".into();
     let mut noted = |name: &str| {
