@@ -48,8 +48,9 @@ pub enum ClusterError {
     StateDir { action: &'static str, path: PathBuf, source: io::Error },
     #[error("starting the cluster's first process ({}): {source}", .executable.display())]
     Launch { executable: PathBuf, source: io::Error },
-    #[error("the cluster was not ready within {waited:?}; the end of its log:\n{log}")]
-    NotReady { waited: Duration, log: String },
+    /// `processes`: what its threads waited in, a line each.
+    #[error("the cluster was not ready within {waited:?}; the end of its log:\n{log}\nits processes:\n{processes}")]
+    NotReady { waited: Duration, log: String, processes: String },
     #[error("the cluster could not be brought up: {detail}; the end of its log:\n{log}")]
     BringUp { detail: String, log: String },
     #[error("stopping the lab with pid {pid}: {detail}")]

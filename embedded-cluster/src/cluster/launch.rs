@@ -67,20 +67,18 @@ impl Cluster {
         let state_dir = StateDir::at(&config.state_dir.clone().unwrap_or_else(|| default_state_dir(&config.name)));
         sweep_abandoned();
         let lock = claim(&state_dir, &config.name).await?;
-        let launch = Launch::begin(&config, &state_dir, lock).inspect_err(|_| state_dir.remove())?;
+        let mut launch = Launch::begin(&config, &state_dir, lock).inspect_err(|_| state_dir.remove())?;
         let waited = config.ready_within;
-        match tokio::time::timeout(waited, launch.ready(&config, &state_dir)).await {
-            Ok(Ok(cluster)) => Ok(cluster),
-            Ok(Err(error)) => {
-                state_dir.remove();
-                Err(error)
-            }
-            Err(_) => {
-                let log = state_dir.log_tail();
-                state_dir.remove();
-                Err(ClusterError::NotReady { waited, log })
-            }
+        let outcome = tokio::time::timeout(waited, launch.ready(&config, &state_dir)).await;
+        let outcome = outcome.unwrap_or_else(|_| {
+            let processes = what_it_waits_in(launch.starter);
+            Err(ClusterError::NotReady { waited, log: state_dir.log_tail(), processes })
+        });
+        drop(launch);
+        if outcome.is_err() {
+            state_dir.remove();
         }
+        outcome
     }
 
     /// The lab that runs in a state folder.
@@ -209,6 +207,8 @@ async fn claim(state_dir: &StateDir, name: &str) -> Result<Lock, ClusterError> {
 
 /// A lab that is coming up; dropping it ends it.
 struct Launch {
+    /// The process that was started; the lab's first process is its child.
+    starter: u32,
     channel: Arc<Channel>,
     messages: mpsc::UnboundedReceiver<LaunchMessage>,
     gone: watch::Receiver<bool>,
@@ -248,7 +248,7 @@ impl Launch {
                     Err(source) => return drop(started_sender.send(Err(source))),
                 };
                 drop((command, lock));
-                let _ = started_sender.send(Ok(()));
+                let _ = started_sender.send(Ok(child.id()));
                 while let Ok(Some((message, _))) = reading.receive::<LaunchMessage>() {
                     let released = detached && matches!(message, LaunchMessage::Ready { .. });
                     if sender.send(message).is_err() || released {
@@ -260,11 +260,11 @@ impl Launch {
                 let _ = gone_sender.send(true);
             })
             .map_err(failed)?;
-        started.recv().map_err(|_| failed(std::io::Error::other("its thread ended")))?.map_err(failed)?;
-        Ok(Self { channel, messages, gone, armed: true })
+        let starter = started.recv().map_err(|_| failed(std::io::Error::other("its thread ended")))?.map_err(failed)?;
+        Ok(Self { starter, channel, messages, gone, armed: true })
     }
 
-    async fn ready(mut self, config: &ClusterConfig, state_dir: &StateDir) -> Result<Cluster, ClusterError> {
+    async fn ready(&mut self, config: &ClusterConfig, state_dir: &StateDir) -> Result<Cluster, ClusterError> {
         let mut born = None;
         loop {
             match self.messages.recv().await {
@@ -335,6 +335,24 @@ fn check(config: &ClusterConfig) -> Result<(), ClusterError> {
         return Err(ClusterError::InvalidNodes { nodes: config.nodes });
     }
     Ok(())
+}
+
+/// A line for each thread of the process and its descendants: where in the kernel it waits (proc_pid_wchan(5)) and in which
+/// system call (proc_pid_syscall(5)). For people who look into a lab that does not come up.
+fn what_it_waits_in(starter: u32) -> String {
+    let mut lines = Vec::new();
+    let mut processes = vec![starter.to_string()];
+    while let Some(process) = processes.pop() {
+        let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+        for thread in threads.map(|thread| thread.path()) {
+            let read = |name: &str| std::fs::read_to_string(thread.join(name)).unwrap_or_default().trim().to_owned();
+            let call = read("syscall");
+            let call = call.split(' ').next().unwrap_or_default();
+            lines.push(format!("process {process}, thread {}: {} (system call {call})", read("comm"), read("wchan")));
+            processes.extend(read("children").split_whitespace().map(str::to_owned));
+        }
+    }
+    lines.join("\n")
 }
 
 /// A handle of the process that no other process can inherit the number of.

@@ -129,6 +129,7 @@ fn bring_up(channel: &Arc<Channel>, request: Request) -> Result<(), LaunchMessag
         Errno::EPERM | Errno::EACCES => LaunchMessage::Forbidden(barrier::explain(action, errno)),
         errno => failed(format!("{action}: {}", errno.desc())),
     })?;
+    tracing::info!("the lab's mounts are made");
     // Many pods and connections in one process; containers inherit it, as they would inherit containerd's.
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);

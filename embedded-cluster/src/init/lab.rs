@@ -42,6 +42,7 @@ pub(super) async fn run(request: Request, state_dir: StateDir, mounts: LabMounts
             .await
             .map_err(|error| format!("add {} to the network: {error}", node.name))?;
     }
+    tracing::info!(nodes = nodes.len(), "the network is made");
     let on_host = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|error| format!("listen on the host's loopback: {error}"))?;
     let api_address = on_host.local_addr().map_err(|error| format!("listen on the host's loopback: {error}"))?;
     let in_cluster = SocketAddr::from((fabric_address, API_PORT));
@@ -50,6 +51,7 @@ pub(super) async fn run(request: Request, state_dir: StateDir, mounts: LabMounts
     let certificates = making.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
     let certificates = Arc::new(certificates);
     let tokens = Arc::new(TokenIssuer::new());
+    tracing::info!(%api_address, "the API server's address and certificates are made");
 
     let store = Store::default();
     default_objects::create(&store, fabric_address, API_PORT, config.cluster_dns)
@@ -119,7 +121,9 @@ pub(super) async fn run(request: Request, state_dir: StateDir, mounts: LabMounts
         "the API server"
     });
 
+    tracing::info!("kubelets, controllers and the API server are started");
     nodes_ready(&store, nodes.len()).await;
+    tracing::info!("all nodes are ready");
     let kubeconfig = state_dir.kubeconfig();
     let server = format!("https://{api_address}");
     certificates.write_kubeconfig(&kubeconfig, &server, &format!("gatelab-{}", config.name)).map_err(|error| error.to_string())?;

@@ -113,7 +113,7 @@ async fn look(name: &str, lab: &Lab, plan: &Plan) -> Result<Status, Failure> {
         wire.schedule = Schedule::Sequence { times: REQUESTS, gap: Micros::ZERO, concurrency: 1 };
         wires.push(wire);
     }
-    let records = probing::quietly(&lab.kubernetes, &probing::client(), wires).await.map_err(|error| failed(error.into()))?;
+    let records = lab.senders.quietly(&probing::client(), wires).await.map_err(|error| failed(error.into()))?;
     let probes: Vec<ProbeStatus> = plan
         .probes
         .iter()

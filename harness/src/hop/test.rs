@@ -7,11 +7,12 @@ use gateways::GatewayKind;
 use serde_json::Value;
 
 use super::route::{self, Endpoint, Route, Speech};
+use crate::kubernetes::ExecTarget;
 use crate::kubernetes::rollout::terminating;
-use crate::kubernetes::{ExecTarget, Kubernetes};
 use crate::probe::{Connection, DnsProbe, HttpProbe, Micros, Outcome, Probe, ProbeKind, Protocol, Record, Schedule, TcpProbe, TlsClient};
 use crate::run::mirror::Snapshot;
-use crate::run::{probing, sync};
+use crate::run::probing::{self, Senders};
+use crate::run::sync;
 use crate::scenario::expect::Hop;
 use crate::signature::HopRecord;
 
@@ -24,7 +25,7 @@ const ENDPOINTS_TRIED: usize = 4;
 
 /// One request, and what is known of how the gateway forwards it.
 pub struct HopTest<'a> {
-    pub kubernetes: &'a Kubernetes,
+    pub senders: &'a Senders,
     pub snapshot: &'a Snapshot,
     /// `host:port` of the gateway as the client reaches it.
     pub gateway: &'a str,
@@ -70,7 +71,7 @@ impl HopTest<'_> {
     }
 
     async fn client_to_gateway(&self, client: &ExecTarget) -> HopRecord {
-        let trial = self.connect(client, self.gateway).await;
+        let trial = self.attempt(client, connecting(self.gateway.to_owned())).await;
         record(Hop::ClientToGateway, format!("nc -vz {} in {client}", spaced(self.gateway)), trial.worked, trial.seen)
     }
 
@@ -82,18 +83,17 @@ impl HopTest<'_> {
         };
         let service_address = route.cluster_ip.as_ref().zip(route.port).map(|(ip, port)| format!("{ip}:{port}"));
         let endpoints: Vec<&Endpoint> = route.ready.iter().take(ENDPOINTS_TRIED).collect();
-        let to_service = async {
-            match (&service_address, &route.external_name) {
-                (_, Some(name)) => Some(self.look_up(pod, name).await),
-                (Some(address), None) => Some(self.connect(pod, address).await),
-                (None, None) => None,
-            }
+        let to_service = match (&service_address, &route.external_name) {
+            (_, Some(name)) => Some(looking_up(name)),
+            (Some(address), None) => Some(connecting(address.clone())),
+            (None, None) => None,
         };
-        let (to_service, to_pods, from_neighbour) = tokio::join!(
-            to_service,
-            join_all(endpoints.iter().map(|endpoint| async { self.connect(pod, &endpoint.address()).await })),
-            self.neighbours_trials(&endpoints)
-        );
+        let with_service = to_service.is_some();
+        let probes = to_service.into_iter().chain(endpoints.iter().map(|endpoint| connecting(endpoint.address()))).collect();
+        let (trials, from_neighbour) = tokio::join!(self.try_all(pod, probes), self.neighbours_trials(&endpoints));
+        let mut trials = trials.into_iter();
+        let to_service = if with_service { trials.next() } else { None };
+        let to_pods: Vec<Trial> = trials.collect();
 
         let all_pods_fail = !to_pods.is_empty() && to_pods.iter().all(|trial| !trial.worked);
         let (reached, seen) = match (&to_service, &route.broken) {
@@ -129,12 +129,8 @@ impl HopTest<'_> {
         let of_endpoint = |pod: &Value| endpoints.iter().any(|endpoint| endpoint.pod.as_deref() == pod["metadata"]["name"].as_str());
         let pod = pods.iter().find(|pod| !of_endpoint(pod)).or(pods.first())?;
         let from = exec_target(pod)?;
-        let trials = join_all(endpoints.iter().map(|endpoint| async {
-            let address = endpoint.address();
-            let trial = self.connect(&from, &address).await;
-            (address, trial)
-        }));
-        Some((from.to_string(), trials.await))
+        let trials = self.try_all(&from, endpoints.iter().map(|endpoint| connecting(endpoint.address())).collect()).await;
+        Some((from.to_string(), endpoints.iter().map(|endpoint| endpoint.address()).zip(trials).collect()))
     }
 
     /// Asks the application where it listens, past everything else.
@@ -159,61 +155,72 @@ impl HopTest<'_> {
         let scheme = if route.speech.tls { "https" } else { "http" };
         let option = if route.speech.http2 { "--http2-prior-knowledge " } else { "" };
         let tried = format!("curl -k {option}{scheme}://127.0.0.1:{port}{} in {target}", self.target);
-        let probe = Probe {
-            name: "inside".into(),
-            kind: ProbeKind::Http(HttpProbe {
-                address: format!("127.0.0.1:{port}"),
-                method: "GET".into(),
-                target: self.target.into(),
-                host: self.host.into(),
-                headers: Vec::new(),
-                body: String::new(),
-                connection: Connection::New,
-                tls: route.speech.tls.then(|| TlsClient { server_name: self.host.into(), trusted: None }),
-                protocol: if route.speech.http2 { Protocol::Http2 } else { Protocol::Http1 },
-                websocket: None,
-                body_kept: 0,
-            }),
-            schedule: Schedule::once(),
-            deadline: Micros::from(self.answer_within),
-        };
-        let trial = trial(probing::quietly(self.kubernetes, &target, vec![probe]).await);
+        let kind = ProbeKind::Http(HttpProbe {
+            address: format!("127.0.0.1:{port}"),
+            method: "GET".into(),
+            target: self.target.into(),
+            host: self.host.into(),
+            headers: Vec::new(),
+            body: String::new(),
+            connection: Connection::New,
+            tls: route.speech.tls.then(|| TlsClient { server_name: self.host.into(), trusted: None }),
+            protocol: if route.speech.http2 { Protocol::Http2 } else { Protocol::Http1 },
+            websocket: None,
+            body_kept: 0,
+        });
+        let trial = self.attempt(&target, once(kind, self.answer_within)).await;
         record(Hop::InsidePod, tried, trial.worked, trial.seen)
     }
 
-    /// Asks the pod's own resolvers, once.
-    async fn look_up(&self, from: &ExecTarget, name: &str) -> Trial {
-        let probe = Probe {
-            name: "look up".into(),
-            kind: ProbeKind::Dns(DnsProbe { name: name.into() }),
-            schedule: Schedule::once(),
-            deadline: Micros::from(LOOKED_UP_WITHIN),
-        };
-        trial(probing::quietly(self.kubernetes, from, vec![probe]).await)
+    async fn attempt(&self, from: &ExecTarget, probe: Probe) -> Trial {
+        let mut trials = self.try_all(from, vec![probe]).await;
+        trials.remove(0)
     }
 
-    async fn connect(&self, from: &ExecTarget, address: &str) -> Trial {
-        let probe = Probe {
-            name: "connect".into(),
-            kind: ProbeKind::Tcp(TcpProbe { address: address.into() }),
-            schedule: Schedule::once(),
-            deadline: Micros::from(CONNECT_WITHIN),
+    /// All at once from one pod; a trial for each probe, in their order.
+    async fn try_all(&self, from: &ExecTarget, mut probes: Vec<Probe>) -> Vec<Trial> {
+        for (number, probe) in probes.iter_mut().enumerate() {
+            probe.name = number.to_string();
+        }
+        let count = probes.len();
+        let records = if probes.is_empty() { Ok(Vec::new()) } else { self.senders.quietly(from, probes).await };
+        let of = |number: usize| match &records {
+            Err(error) => Trial::not_made(error),
+            Ok(records) => records
+                .iter()
+                .find(|record| record.probe == number.to_string())
+                .map_or_else(|| Trial::not_made(&"the probe reported nothing"), Trial::of),
         };
-        trial(probing::quietly(self.kubernetes, from, vec![probe]).await)
+        (0..count).map(of).collect()
     }
+}
+
+impl Trial {
+    fn of(record: &Record) -> Self {
+        Trial { worked: worked(record), seen: describe(record) }
+    }
+
+    fn not_made(why: &dyn std::fmt::Display) -> Self {
+        Trial { worked: false, seen: format!("could not be tried: {why}") }
+    }
+}
+
+/// Asks the pod's own resolvers, once.
+fn looking_up(name: &str) -> Probe {
+    once(ProbeKind::Dns(DnsProbe { name: name.into() }), LOOKED_UP_WITHIN)
+}
+
+fn connecting(address: String) -> Probe {
+    once(ProbeKind::Tcp(TcpProbe { address }), CONNECT_WITHIN)
+}
+
+fn once(kind: ProbeKind, deadline: Duration) -> Probe {
+    Probe { name: String::new(), kind, schedule: Schedule::once(), deadline: Micros::from(deadline) }
 }
 
 impl Endpoint {
     fn address(&self) -> String {
         format!("{}:{}", self.ip, self.port)
-    }
-}
-
-fn trial(records: Result<Vec<Record>, crate::kubernetes::KubernetesError>) -> Trial {
-    match records.as_deref() {
-        Err(error) => Trial { worked: false, seen: format!("could not be tried: {error}") },
-        Ok([]) => Trial { worked: false, seen: "could not be tried: the probe reported nothing".into() },
-        Ok([record, ..]) => Trial { worked: worked(record), seen: describe(record) },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -64,10 +64,11 @@ pub(super) struct Kind {
     pub namespaced: bool,
 }
 
-/// A cluster, reached. Cheap to share by reference.
+/// A cluster, reached. Cheap to clone.
+#[derive(Clone)]
 pub struct Kubernetes {
     client: Client,
-    kinds: Mutex<HashMap<(String, String), Kind>>,
+    kinds: Arc<Mutex<HashMap<(String, String), Kind>>>,
     mark: Option<String>,
 }
 
@@ -83,7 +84,7 @@ impl Kubernetes {
         config.read_timeout = None;
         config.write_timeout = None;
         let client = Client::try_from(config).map_err(|error| unusable(error.to_string()))?;
-        Ok(Kubernetes { client, kinds: Mutex::new(HashMap::new()), mark: None })
+        Ok(Kubernetes { client, kinds: Arc::default(), mark: None })
     }
 
     /// Gives every namespace and every object without one that is applied from now on the label [`MARK`] with this value.

@@ -1,5 +1,6 @@
 //! The probe against small servers on loopback that do one thing each.
 
+mod plans;
 mod protocols;
 
 use std::time::Duration;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::emit::Emitter;
 use super::mirror::Mirror;
-use super::probing::{CLIENT_NAMESPACE, CLIENT_POD};
+use super::probing::{CLIENT_NAMESPACE, CLIENT_POD, Senders};
 use super::single::RunError;
 use super::{change, settle};
 use crate::events::EventKind;
@@ -43,6 +43,7 @@ pub struct LabRequest<'a> {
 /// A running lab. Dropping it takes an attached cluster away.
 pub struct Lab {
     pub kubernetes: Kubernetes,
+    pub senders: Senders,
     pub mirror: Mirror,
     pub setting: ClusterSetting,
     pub namespaces: BTreeSet<String>,
@@ -75,7 +76,8 @@ impl Lab {
         let nodes = node_names(&mirror);
         emit.tell(EventKind::ClusterUp { took_ms: millis(begun.elapsed()), nodes: nodes.clone(), kubernetes: version });
 
-        let lab = Lab { kubernetes, mirror, setting: request.provider.setting(), namespaces, handle };
+        let senders = Senders::new(kubernetes.clone());
+        let lab = Lab { kubernetes, senders, mirror, setting: request.provider.setting(), namespaces, handle };
         emit.step("installing gateway, application and client");
         let takers = taking_pods(&lab.mirror);
         lab.install(request, takers.first().filter(|_| takers.len() > 1)).await?;
@@ -87,7 +89,8 @@ impl Lab {
         let kubernetes = connect(&*handle).await?;
         let namespaces = namespaces(plan);
         let mirror = Mirror::start(&kubernetes, LIST_WITHIN, seen(&*handle, &namespaces)).await?;
-        Ok(Lab { kubernetes, mirror, setting, namespaces, handle })
+        let senders = Senders::new(kubernetes.clone());
+        Ok(Lab { kubernetes, senders, mirror, setting, namespaces, handle })
     }
 
     async fn install(&self, request: &LabRequest<'_>, gateway_node: Option<&String>) -> Result<(), RunError> {

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::emit::Emitter;
 use super::lab::Lab;
-use super::probing::{self, Collected, Probing};
+use super::probing::{self, Collected};
 use super::single::RunError;
 use crate::events::EventKind;
 use crate::evidence::journal::{JournalKeeper, following};
@@ -86,7 +86,7 @@ impl Stage<'_> {
             if probes.is_empty() {
                 return Ok(true);
             }
-            let records = probing::quietly(&self.lab.kubernetes, &probing::client(), probes).await?;
+            let records = self.lab.senders.quietly(&probing::client(), probes).await?;
             let healthy = &self.plan.healthy.parts.client;
             let good = records.iter().all(|record| answers_as(healthy.get(&record.probe).map(|expected| &expected.value), record));
             in_a_row = if good { in_a_row + 1 } else { 0 };
@@ -166,7 +166,7 @@ impl Stage<'_> {
         lines: mpsc::Sender<Line>,
         mut stopped: watch::Receiver<bool>,
     ) -> Result<(), RunError> {
-        let mut probing = Probing::start(&self.lab.kubernetes, &from, probes).await?;
+        let mut probing = self.lab.senders.start(&from, probes).await?;
         let mut told_to_stop = false;
         loop {
             tokio::select! {
@@ -218,7 +218,7 @@ impl Stage<'_> {
         let protocol = settings.get("backend-protocol").and_then(|protocol| serde_json::from_value(protocol.clone()).ok());
         let snapshot = self.lab.mirror.snapshot();
         let test = HopTest {
-            kubernetes: &self.lab.kubernetes,
+            senders: &self.lab.senders,
             snapshot: &snapshot,
             gateway: &gateway,
             namespace: &self.plan.namespace,
