@@ -85,15 +85,15 @@ pub(super) async fn follow(input: impl AsyncRead + Unpin + Send + 'static, outpu
         let plan: Plan = serde_json::from_str(&next).map_err(ProbeError::Plan)?;
         stop.send_replace(false);
         let mut running = pin!(carry_out(plan, stop.subscribe(), output));
-        // End of input is not `stop`: a plan piped in from a file must run to its end.
+        // The end of input, a broken one too, is not `stop`: a plan piped in from a file must run to its end.
         let mut more = true;
         loop {
             tokio::select! {
                 ended = &mut running => break ended?,
-                line = input.recv(), if more => match line.transpose().map_err(ProbeError::Input)? {
-                    Some(line) if line.trim() == STOP => drop(stop.send(true)),
-                    Some(line) => waiting.push_back(line),
-                    None => more = false,
+                line = input.recv(), if more => match line {
+                    Some(Ok(line)) if line.trim() == STOP => drop(stop.send(true)),
+                    Some(Ok(line)) => waiting.push_back(line),
+                    Some(Err(_)) | None => more = false,
                 },
             }
         }

@@ -25,11 +25,13 @@ pub struct Made {
     pub done: Vec<String>,
     /// Objects as the API server returned them.
     pub objects: Vec<Value>,
+    /// Objects that were deleted, as they were before.
+    pub deleted: Vec<Value>,
 }
 
-/// Makes the change. `now` tells which nodes run which pods.
+/// Makes the change. `now` tells which nodes run which pods, and what is deleted.
 pub async fn make(kubernetes: &Kubernetes, change: &PlannedChange, namespace: &str, now: &Snapshot) -> Result<Made, KubernetesError> {
-    let Made { mut done, mut objects } = Made::default();
+    let Made { mut done, mut objects, mut deleted } = Made::default();
     for manifest in &change.apply {
         objects.push(kubernetes.apply(manifest, namespace).await?);
         done.push(format!("applied {}", ObjectRef::of(manifest, namespace)?));
@@ -41,11 +43,13 @@ pub async fn make(kubernetes: &Kubernetes, change: &PlannedChange, namespace: &s
     for name in &change.delete {
         let object = reference(name, namespace)?;
         kubernetes.delete(&object).await?;
+        deleted.extend(now.find(&object).cloned());
         done.push(format!("deleted {object}"));
     }
     for name in &change.force_delete {
         let object = reference(name, namespace)?;
         kubernetes.force_delete(&object).await?;
+        deleted.extend(now.find(&object).cloned());
         done.push(format!("force deleted {object}"));
     }
     for link in &change.links {
@@ -60,7 +64,7 @@ pub async fn make(kubernetes: &Kubernetes, change: &PlannedChange, namespace: &s
         objects.push(kubernetes.merge(&object, &partial).await?);
         done.push(format!("restarted {object}"));
     }
-    Ok(Made { done, objects })
+    Ok(Made { done, objects, deleted })
 }
 
 /// Sets the link of every node.

@@ -132,7 +132,11 @@ impl Lab {
         emit.tell(EventKind::Changed { phase, changes: made.done });
         // A watch that lags behind looks like a cluster that has settled, before the change. Where it does not come (an object that
         // was deleted again), what follows says more than this wait.
-        let _ = self.mirror.wait(SEEN, "the change itself", |mirror| mirror.snapshot().lacks(&made.objects)).await;
+        let unseen = |mirror: &Mirror| {
+            let snapshot = mirror.snapshot();
+            snapshot.lacks(&made.objects).or_else(|| snapshot.keeps(&made.deleted))
+        };
+        let _ = self.mirror.wait(SEEN, "the change itself", unseen).await;
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::timeline;
-use crate::kubernetes::{Kubernetes, KubernetesError};
+use crate::kubernetes::{Kubernetes, KubernetesError, ObjectRef};
 use crate::signature::TimelineEvent;
 
 /// Kinds that scenarios and evidence look at, with the plural that the API addresses them by.
@@ -62,7 +62,22 @@ impl Snapshot {
             let seen = self.objects.get(&key_of(object));
             seen.is_none_or(|seen| version(seen) < version(object))
         };
-        returned.iter().filter(watched).find(behind).map(|object| format!("{} {}", object["kind"], object["metadata"]["name"]))
+        returned.iter().filter(watched).find(behind).map(named)
+    }
+
+    /// The first of these deleted objects that is still seen as if nobody had deleted it. One of the same name that came after it is
+    /// another.
+    pub fn keeps(&self, deleted: &[Value]) -> Option<String> {
+        let metadata = |object: &Value, field: &str| object["metadata"][field].clone();
+        let untouched = |object: &&Value| {
+            let seen = self.objects.get(&key_of(object));
+            seen.is_some_and(|seen| metadata(seen, "uid") == metadata(object, "uid") && metadata(seen, "deletionTimestamp").is_null())
+        };
+        deleted.iter().find(untouched).map(named)
+    }
+
+    pub fn find(&self, object: &ObjectRef) -> Option<&Value> {
+        self.get(&object.kind, object.namespace.as_deref().unwrap_or_default(), &object.name)
     }
 
     pub fn all(&self) -> impl Iterator<Item = (&Key, &Value)> {
@@ -73,6 +88,10 @@ impl Snapshot {
     pub fn from_objects(objects: impl IntoIterator<Item = Value>) -> Self {
         Snapshot { objects: objects.into_iter().map(|object| (key_of(&object), Arc::new(object))).collect() }
     }
+}
+
+fn named(object: &Value) -> String {
+    format!("{} {}", object["kind"], object["metadata"]["name"])
 }
 
 #[derive(Default)]
@@ -289,5 +308,22 @@ mod tests {
         assert!(!changed_by(json!({}), "2"));
         assert!(changed_by(json!({ "gatelab.dev/pod-network": "down" }), "2"));
         assert!(!changed_by(json!({ "gatelab.dev/pod-network": "down" }), "3"));
+    }
+
+    #[test]
+    fn a_deletion_is_seen_when_the_object_is_gone_going_or_another() {
+        let ingress = |uid: &str, deleted: Option<&str>| {
+            let mut object = json!({ "kind": "Ingress", "metadata": { "namespace": "shop", "name": "shop", "uid": uid } });
+            if let Some(at) = deleted {
+                object["metadata"]["deletionTimestamp"] = at.into();
+            }
+            object
+        };
+        let deleted = [ingress("1", None)];
+        let keeps = |now: Option<Value>| Snapshot::from_objects(now).keeps(&deleted);
+        assert!(keeps(Some(ingress("1", None))).is_some_and(|object| object.contains("shop")));
+        assert_eq!(keeps(Some(ingress("1", Some("2026-11-29T03:00:00Z")))), None);
+        assert_eq!(keeps(Some(ingress("2", None))), None);
+        assert_eq!(keeps(None), None);
     }
 }
