@@ -8,6 +8,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use crate::scenario::catalogue::{Catalogue, Entry, LoadError};
 use crate::scenario::problem::Problem;
+use crate::terminal::Screen;
 
 /// Path and content of every file under `scenarios/`, put in by the build script.
 mod built_in {
@@ -20,7 +21,18 @@ pub struct Found {
     pub problems: Vec<Problem>,
     /// Where they come from, for people.
     pub origin: String,
+    /// Nobody named the folder, and its files are others than those built in.
+    stands_in: bool,
     _unpacked: Option<tempfile::TempDir>,
+}
+
+impl Found {
+    /// Says so when a folder that happened to be there is used in the place of the built-in catalogue, and is another.
+    pub fn tell(&self, screen: &Screen) {
+        if self.stands_in {
+            screen.note(&format!("scenarios of the folder ./{}, which differ from the built-in ones", self.origin));
+        }
+    }
 }
 
 /// Reads the catalogue in use; mistakes in files are returned beside what could be read.
@@ -30,7 +42,9 @@ pub fn find(global: &Global) -> Result<Found, Failure> {
     }
     let here = PathBuf::from("scenarios");
     if here.is_dir() {
-        return read(&here, None);
+        let mut found = read(&here, None)?;
+        found.stands_in = differs(&here);
+        return Ok(found);
     }
     let unpacked = unpack().map_err(|error| {
         Failure::environment(format!("cannot unpack the built-in scenarios into {}: {error}", std::env::temp_dir().display()))
@@ -84,7 +98,7 @@ pub fn unloadable(error: &LoadError) -> Failure {
 
 fn read(folder: &Path, unpacked: Option<tempfile::TempDir>) -> Result<Found, Failure> {
     let (catalogue, problems) = Catalogue::load(folder).map_err(|error| unloadable(&error))?;
-    Ok(Found { catalogue, problems, origin: folder.display().to_string(), _unpacked: unpacked })
+    Ok(Found { catalogue, problems, origin: folder.display().to_string(), stands_in: false, _unpacked: unpacked })
 }
 
 fn mistakes(problems: &[Problem], origin: &str) -> Failure {
@@ -103,6 +117,11 @@ fn unknown_among_mistakes(error: &LoadError, found: &Found) -> Failure {
     failure
 }
 
+/// Whether one of the built-in files is missing there or reads otherwise.
+fn differs(folder: &Path) -> bool {
+    built_in::FILES.iter().any(|(path, content)| std::fs::read(folder.join(path)).ok().as_deref() != Some(*content))
+}
+
 /// `1 mistake`, `2 mistakes`.
 pub fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
@@ -119,4 +138,19 @@ fn unpack() -> std::io::Result<tempfile::TempDir> {
     }
     std::fs::create_dir_all(folder.path().join("scenarios"))?;
     Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_other_files_is_told_apart_from_the_built_in_ones() {
+        let unpacked = unpack().unwrap();
+        let folder = unpacked.path().join("scenarios");
+        assert!(!differs(&folder));
+        std::fs::write(folder.join("wrong-target-port/scenario.yaml"), "schema: 1\n").unwrap();
+        assert!(differs(&folder));
+        assert!(differs(unpacked.path()));
+    }
 }

@@ -24,6 +24,7 @@ use crate::terminal::{LiveView, Screen, table};
 pub async fn run(args: &RunArgs, global: &Global, screen: &Arc<Screen>) -> Result<Exit, Failure> {
     let choices = gateway_command::choices(&args.gateway, &args.cluster.gateway_image)?;
     let found = catalogue::find(global)?;
+    found.tell(screen);
     let entries = catalogue::pick(&found, &args.ids)?;
     let scale = if args.real_time { Scale::Production } else { Scale::Lab };
     let mut plans: Vec<Plan> =

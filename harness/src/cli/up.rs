@@ -26,6 +26,7 @@ const ANSWERS_WITHIN: std::time::Duration = std::time::Duration::from_secs(15);
 
 pub async fn run(args: &UpArgs, global: &Global, screen: &Arc<Screen>) -> Result<Exit, Failure> {
     let found = catalogue::find(global)?;
+    found.tell(screen);
     let entry = catalogue::pick(&found, std::slice::from_ref(&args.id))?.remove(0);
     let choice = gateway_command::choices(std::slice::from_ref(&args.gateway), &[])?.remove(0);
     let kind = choice.kind;
