@@ -47,6 +47,9 @@ pub struct AgentArgs {
     /// Its binary.
     #[arg(long)]
     pub binary: Option<PathBuf>,
+    /// What the binary says its version is; it is asked where this is missing.
+    #[arg(long)]
+    pub gateway_version: Option<String>,
     /// Folders with shared libraries for it.
     #[arg(long)]
     pub library_path: Vec<PathBuf>,
@@ -133,7 +136,10 @@ async fn serve(arguments: AgentArgs) -> Result<ExitCode, AgentError> {
         .clone()
         .or_else(|| crate::fetch::locate(kind.adapter().facts().program))
         .ok_or(AgentError::NoBinary { gateway: kind })?;
-    let version = version::ask(kind, &path, &arguments.library_path)?;
+    let version = match arguments.gateway_version.clone() {
+        Some(version) => version,
+        None => version::ask(kind, &path, &arguments.library_path)?,
+    };
     let binary = Binary { path, library_path: version::library_path_value(&arguments.library_path), output: None };
     std::fs::create_dir_all(&arguments.state).map_err(io(format!("create {}", arguments.state.display())))?;
     let health = Health::serve(arguments.health_port).await.map_err(io(format!("listen on port {}", arguments.health_port)))?;

@@ -64,15 +64,16 @@ impl GatewayBuild {
         }
     }
 
-    /// Arguments for `gatelab gateway-agent` that name the binary as the container sees it:
-    /// `--binary /opt/gateway/usr/sbin/nginx --library-path …`.
+    /// Arguments for `gatelab gateway-agent` that name the binary as the container sees it, and the version that it has told already
+    /// (asking costs Envoy and Traefik as much as a start): `--binary /opt/gateway/usr/sbin/nginx --gateway-version 1.22.1 --library-path …`.
     pub fn agent_arguments(&self) -> Vec<String> {
         let inside = |path: &Path| match (&self.root, path.parent()) {
             (Some(root), _) => Path::new(CONTAINER_ROOT).join(path.strip_prefix(root).unwrap_or(path)),
             (None, _) if path.starts_with("/usr") => path.to_owned(),
             (None, folder) => Path::new(CONTAINER_ROOT).join(folder.and_then(|folder| path.strip_prefix(folder).ok()).unwrap_or(path)),
         };
-        let mut arguments = vec!["--binary".to_owned(), inside(&self.binary).display().to_string()];
+        let mut arguments =
+            vec!["--binary".to_owned(), inside(&self.binary).display().to_string(), "--gateway-version".to_owned(), self.version.clone()];
         for folder in &self.library_path {
             arguments.extend(["--library-path".to_owned(), inside(folder).display().to_string()]);
         }

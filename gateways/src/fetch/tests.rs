@@ -145,7 +145,7 @@ fn a_named_binary_is_used_or_refused_but_never_replaced() {
     assert_eq!((build.version.as_str(), build.origin), ("1.25.3", Origin::Given));
     assert_eq!(build.image(), "gatelab/nginx:1.25.3");
     assert_eq!(build.image_mounts(), [(folder.path().to_owned(), PathBuf::from(CONTAINER_ROOT))]);
-    assert_eq!(build.agent_arguments(), ["--binary", "/opt/gateway/nginx"]);
+    assert_eq!(build.agent_arguments(), ["--binary", "/opt/gateway/nginx", "--gateway-version", "1.25.3"]);
 }
 
 #[test]
@@ -184,7 +184,8 @@ fn only_one_fetches_at_a_time_and_the_cache_serves_the_others() {
             asked_for: false,
         };
         let build = locked.keep(&staging, &record).unwrap();
-        assert_eq!(build.agent_arguments(), ["--binary", "/opt/gateway/usr/sbin/nginx", "--library-path", "/opt/gateway/usr/lib"]);
+        let told = build.agent_arguments().join(" ");
+        assert_eq!(told, "--binary /opt/gateway/usr/sbin/nginx --gateway-version 1.22.1 --library-path /opt/gateway/usr/lib");
         order.lock().unwrap().push("first");
         drop(staging);
         drop(locked);

@@ -62,7 +62,11 @@ async fn start(command: ContainerCommand) -> Result<ExitCode, Failure> {
         ContainerCommand::Sidecar(args) => gateways::sidecar::run(args).await.map_err(|error| failed(&error)),
         ContainerCommand::Probe(args) => done(crate::probe::run(args).await),
         ContainerCommand::ClusterDns(args) => done(embedded_cluster::dns::run(args).await),
-        ContainerCommand::Links(args) => done(embedded_cluster::link_agent::run(args).await),
+        ContainerCommand::Links(args) => {
+            // Its log is its own; a gateway's agent has to leave the log of its container to the gateway.
+            tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_max_level(tracing::Level::WARN).init();
+            done(embedded_cluster::link_agent::run(args).await)
+        }
         ContainerCommand::Redirect(args) => done(embedded_cluster::network::redirect::run(args).await),
     }
 }

@@ -202,7 +202,8 @@ impl Kind {
 
     /// Everything that a cluster needs beside Kubernetes and images.
     async fn furnish(&self, cluster: &Cluster, within: Duration, tell: &(dyn Fn(String) + Send + Sync)) -> Result<BroughtUp, KindError> {
-        let kubernetes = Kubernetes::connect(&cluster.kubeconfig(), None).await?.marking(Some(MARK.to_owned()));
+        // Nothing of it is marked: clearing takes away between runs what is, and the agents of the links are to stay.
+        let kubernetes = Kubernetes::connect(&cluster.kubeconfig(), None).await?;
         ready::wait(&kubernetes, within).await?;
         let takers = links::taking_pods(&kubernetes).await?;
         let unset = match takers.as_slice() {
@@ -221,6 +222,7 @@ impl Kind {
         if self.options.reuse.is_some() && !self.options.images.is_empty() {
             clear(&kubernetes, &own).await?;
         }
+        let kubernetes = kubernetes.marking(Some(MARK.to_owned()));
         let looked = find_all(&kubernetes, &self.options.images, within, &|what| tell(format!("kind: {what}"))).await?;
         // For people. In runs a port that is given up and asked for again every few seconds would only be one more thing to fail:
         // the API server takes minutes to notice that nobody has it after a request that was broken off.
