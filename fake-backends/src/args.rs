@@ -2,9 +2,11 @@
 
 use std::{io::Write, net::SocketAddr, path::PathBuf};
 
+use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::Method;
 use http_body_util::BodyExt;
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::select;
 
@@ -153,6 +155,23 @@ async fn set(args: SetArgs) -> Result<(), Error> {
     client::collect(args.admin, answer).await.map(drop)
 }
 
+/// The journal of the backend that runs in this container, with its default admin port.
+///
+/// # Errors
+/// When none answers there.
+pub async fn journal_since(since: Timestamp) -> Result<Page, Error> {
+    page(DEFAULT_ADDRESS, &fetch(DEFAULT_ADDRESS, &since.to_string()).await?)
+}
+
+async fn fetch(admin: SocketAddr, since: &str) -> Result<Bytes, Error> {
+    let body = client::send(admin, Method::GET, &format!("/journal?since={since}"), Vec::new()).await?;
+    client::collect(admin, body).await
+}
+
+fn page(admin: SocketAddr, body: &[u8]) -> Result<Page, Error> {
+    serde_json::from_slice(body).map_err(|error| Error::Admin { address: admin, reason: format!("not a journal: {error}") })
+}
+
 async fn journal(args: JournalArgs) -> Result<(), Error> {
     let since = args.since.as_deref().unwrap_or("0").replace('+', "%2B").replace(' ', "");
     if args.follow {
@@ -165,13 +184,11 @@ async fn journal(args: JournalArgs) -> Result<(), Error> {
         }
         return Ok(());
     }
-    let body = client::send(args.admin, Method::GET, &format!("/journal?since={since}"), Vec::new()).await?;
-    let body = client::collect(args.admin, body).await?;
+    let body = fetch(args.admin, &since).await?;
     if args.json {
         return print(&body);
     }
-    let page: Page =
-        serde_json::from_slice(&body).map_err(|error| Error::Admin { address: args.admin, reason: format!("not a journal: {error}") })?;
+    let page = page(args.admin, &body)?;
     let text: String = page.entries.iter().map(|entry| format!("{}\n", describe(entry))).collect();
     print(text.as_bytes())
 }

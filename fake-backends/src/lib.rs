@@ -17,7 +17,7 @@ mod process;
 mod units;
 mod upstream;
 
-pub use args::{BackendArgs, BackendCommand, run};
+pub use args::{BackendArgs, BackendCommand, journal_since, run};
 pub use backend::Backend;
 pub use config::Config;
 pub use error::Error;

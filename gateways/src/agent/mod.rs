@@ -27,6 +27,7 @@ pub use gateway::{Files, GatewayError};
 use health::Health;
 pub(crate) use process::{Process, ask};
 use reconcile::Reconciler;
+use status::Board;
 pub use status::Status;
 use watch::Following;
 
@@ -74,7 +75,11 @@ pub struct AgentArgs {
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum AgentCommand {
     /// Print, as JSON, which objects the running configuration reflects.
-    Status,
+    Status {
+        /// Go on printing, one JSON object a line, whenever that has changed, until something comes in on standard input.
+        #[arg(long)]
+        follow: bool,
+    },
 }
 
 /// Why the agent stopped.
@@ -111,7 +116,12 @@ pub(crate) fn log(message: &str) {
 /// When the gateway cannot be started or ends by itself, or the API cannot be found.
 pub async fn run(arguments: AgentArgs) -> Result<ExitCode, AgentError> {
     match arguments.command {
-        Some(AgentCommand::Status) => print_status(&arguments.state),
+        Some(AgentCommand::Status { follow: false }) => print_status(&arguments.state),
+        Some(AgentCommand::Status { follow: true }) => {
+            let failed = |source| AgentError::Io { attempt: "follow the agent's status".to_owned(), source };
+            status::follow(&arguments.state, tokio::io::stdin(), &mut std::io::stdout()).await.map_err(failed)?;
+            Ok(ExitCode::SUCCESS)
+        }
         None => serve(arguments).await,
     }
 }
@@ -142,6 +152,7 @@ async fn serve(arguments: AgentArgs) -> Result<ExitCode, AgentError> {
     };
     let binary = Binary { path, library_path: version::library_path_value(&arguments.library_path), output: None };
     std::fs::create_dir_all(&arguments.state).map_err(io(format!("create {}", arguments.state.display())))?;
+    let board = Board::open(&arguments.state).map_err(io("open the socket for its status".to_owned()))?;
     let health = Health::serve(arguments.health_port).await.map_err(io(format!("listen on port {}", arguments.health_port)))?;
     log(&format!("{kind} {version}, with the defaults of {}", kind.follows()));
 
@@ -154,7 +165,7 @@ async fn serve(arguments: AgentArgs) -> Result<ExitCode, AgentError> {
     tokio::pin!(stop);
     // The API may be out of reach for long; a stop is not to wait for it.
     let mut reconciler = tokio::select! {
-        reconciler = prepare(&arguments, version, binary, health) => reconciler?,
+        reconciler = prepare(&arguments, version, binary, health, board) => reconciler?,
         () = &mut stop => return Ok(ExitCode::SUCCESS),
     };
     tokio::select! {
@@ -166,7 +177,7 @@ async fn serve(arguments: AgentArgs) -> Result<ExitCode, AgentError> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn prepare(arguments: &AgentArgs, version: String, binary: Binary, health: Health) -> Result<Reconciler, AgentError> {
+async fn prepare(arguments: &AgentArgs, version: String, binary: Binary, health: Health, board: Board) -> Result<Reconciler, AgentError> {
     let kind = arguments.gateway;
     let client = Client::try_default().await?;
     let following = Following::start(&client).await;
@@ -182,7 +193,7 @@ async fn prepare(arguments: &AgentArgs, version: String, binary: Binary, health:
         open_files: open_files(),
         name_servers: name_servers(),
     });
-    Ok(Reconciler::new(client, following, gateway, kind, version, arguments.state.clone(), health))
+    Ok(Reconciler::new(client, following, gateway, kind, version, board, health))
 }
 
 fn open_files() -> u64 {

@@ -1,12 +1,12 @@
 //! The loop: objects change, a configuration is made, and if it differs from the running one it is put in force, not too often.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Client, Resource};
 use tokio::time::{Instant, sleep_until};
 
-use super::{AgentError, ApplyError, Files, Gateway, Status, events::Reporter, health::Health, log, watch::Following};
+use super::{AgentError, ApplyError, Files, Gateway, Status, events::Reporter, health::Health, log, status::Board, watch::Following};
 use crate::{
     GatewayKind,
     model::{self, Model, Objects, Problem},
@@ -17,7 +17,7 @@ pub(super) struct Reconciler {
     gateway: Box<dyn Gateway>,
     reporter: Reporter,
     status: Status,
-    state: PathBuf,
+    board: Board,
     health: Health,
     running: Option<Files>,
     /// The last configuration that the gateway refused, and why.
@@ -34,7 +34,7 @@ impl Reconciler {
         gateway: Box<dyn Gateway>,
         kind: GatewayKind,
         version: String,
-        state: PathBuf,
+        board: Board,
         health: Health,
     ) -> Self {
         let status = Status { gateway: kind, version, generation: 0, applied: Default::default(), last_error: None };
@@ -43,7 +43,7 @@ impl Reconciler {
             gateway,
             reporter: Reporter::new(client),
             status,
-            state,
+            board,
             health,
             running: None,
             refused: None,
@@ -97,8 +97,8 @@ impl Reconciler {
         } else {
             problems.extend(self.apply(objects, &model, files).await?);
         }
-        // Written before anything is reported: the report goes over the API, which may be slow.
-        if let Err(error) = self.status.write(&self.state) {
+        // Told before anything is reported: the report goes over the API, which may be slow.
+        if let Err(error) = self.board.tell(&self.status) {
             log(&error);
         }
         self.reporter.report(&problems).await;

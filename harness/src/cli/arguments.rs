@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::container::ContainerCommand;
 use super::exit;
 
 /// Reproduces Kubernetes 502/503/504s on purpose: real gateways, one fault at a time, proven healthy before and after.
@@ -63,24 +64,8 @@ pub enum Command {
     Diff(DiffArgs),
     /// Print completions for a shell
     Completions(CompletionsArgs),
-
-    // What containers of the lab run.
-    #[command(hide = true)]
-    Backend(fake_backends::BackendArgs),
-    #[command(hide = true)]
-    GatewayAgent(gateways::agent::AgentArgs),
-    #[command(hide = true)]
-    Guest(crate::provider::named_image::guest::GuestArgs),
-    #[command(hide = true)]
-    Sidecar(gateways::sidecar::SidecarArgs),
-    #[command(hide = true)]
-    Probe(crate::probe::ProbeArgs),
-    #[command(hide = true)]
-    ClusterDns(embedded_cluster::dns::DnsArgs),
-    #[command(hide = true)]
-    Links(embedded_cluster::link_agent::LinksArgs),
-    #[command(hide = true)]
-    Redirect(embedded_cluster::network::redirect::RedirectArgs),
+    #[command(flatten)]
+    Container(ContainerCommand),
 }
 
 #[derive(Clone, Debug, Args)]

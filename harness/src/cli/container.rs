@@ -2,36 +2,45 @@
 
 use std::process::ExitCode;
 
-use super::arguments::Command;
+use clap::{Parser, Subcommand};
+
 use super::exit::Exit;
 use super::failure::Failure;
 use crate::terminal::Screen;
 
-/// A command line that containers use.
+/// What containers of the lab run.
+#[derive(Debug, Subcommand)]
 pub enum ContainerCommand {
+    #[command(hide = true)]
     Backend(fake_backends::BackendArgs),
+    #[command(hide = true)]
     GatewayAgent(gateways::agent::AgentArgs),
+    #[command(hide = true)]
     Guest(crate::provider::named_image::guest::GuestArgs),
+    #[command(hide = true)]
     Sidecar(gateways::sidecar::SidecarArgs),
+    #[command(hide = true)]
     Probe(crate::probe::ProbeArgs),
+    #[command(hide = true)]
     ClusterDns(embedded_cluster::dns::DnsArgs),
+    #[command(hide = true)]
     Links(embedded_cluster::link_agent::LinksArgs),
+    #[command(hide = true)]
     Redirect(embedded_cluster::network::redirect::RedirectArgs),
 }
 
-/// The command, when it is one for containers; people's commands stay with the caller.
-pub fn of(command: Command) -> Result<ContainerCommand, Box<Command>> {
-    Ok(match command {
-        Command::Backend(args) => ContainerCommand::Backend(args),
-        Command::GatewayAgent(args) => ContainerCommand::GatewayAgent(args),
-        Command::Guest(args) => ContainerCommand::Guest(args),
-        Command::Sidecar(args) => ContainerCommand::Sidecar(args),
-        Command::Probe(args) => ContainerCommand::Probe(args),
-        Command::ClusterDns(args) => ContainerCommand::ClusterDns(args),
-        Command::Links(args) => ContainerCommand::Links(args),
-        Command::Redirect(args) => ContainerCommand::Redirect(args),
-        other => return Err(Box::new(other)),
-    })
+#[derive(Debug, Parser)]
+#[command(name = "gatelab")]
+struct ContainerCli {
+    #[command(subcommand)]
+    command: ContainerCommand,
+}
+
+/// The command that this process was started with, when it is one for containers. There are dozens of them in each run, and most
+/// of a short one's time goes into people's commands and options where these are put together, too.
+pub fn asked_for() -> Option<ContainerCommand> {
+    let first = std::env::args_os().nth(1)?;
+    ContainerCommand::has_subcommand(first.to_str()?).then(|| ContainerCli::parse().command)
 }
 
 pub fn run(command: ContainerCommand, screen: &Screen) -> ExitCode {

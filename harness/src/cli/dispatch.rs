@@ -13,11 +13,14 @@ use crate::terminal::Screen;
 
 /// Parses the command line and does what it says. To be called single-threaded.
 pub fn main() -> ExitCode {
+    if let Some(command) = container::asked_for() {
+        return container::run(command, &Screen::new(false));
+    }
     let cli = Cli::parse();
     let screen = Arc::new(Screen::new(cli.global.quiet));
-    let people = match container::of(cli.command) {
-        Ok(command) => return container::run(command, &screen),
-        Err(command) => *command,
+    let people = match cli.command {
+        Command::Container(command) => return container::run(command, &screen),
+        people => people,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -61,13 +64,6 @@ async fn command(command: Command, global: Global, screen: &Arc<Screen>) -> Resu
         Command::Matrix(args) => matrix::run(&args, &global, screen),
         Command::Diff(args) => diff::run(&args, screen),
         Command::Completions(args) => completions::run(&args, screen),
-        Command::Backend(_)
-        | Command::GatewayAgent(_)
-        | Command::Guest(_)
-        | Command::Sidecar(_)
-        | Command::Probe(_)
-        | Command::ClusterDns(_)
-        | Command::Links(_)
-        | Command::Redirect(_) => Err(Failure::usage("this command runs in containers of the lab")),
+        Command::Container(_) => Err(Failure::usage("this command runs in containers of the lab")),
     }
 }

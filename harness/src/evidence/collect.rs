@@ -13,6 +13,7 @@ use super::journal::JournalKeeper;
 use crate::kubernetes::Kubernetes;
 use crate::probe::{Outcome, Phase as ProbePhase, Record};
 use crate::run::mirror::{Mirror, Snapshot};
+use crate::run::probing::Senders;
 use crate::run::{probing, sync};
 use crate::signature::{GatewayLine, JournalRecord, Observations};
 
@@ -23,6 +24,7 @@ const LOG_AGAIN: Duration = Duration::from_millis(50);
 /// What a phase's evidence is about.
 pub struct PhaseWindow<'a> {
     pub kubernetes: &'a Kubernetes,
+    pub senders: &'a Senders,
     pub mirror: &'a Mirror,
     pub keeper: &'a JournalKeeper,
     pub gateway: GatewayKind,
@@ -37,7 +39,7 @@ pub async fn observe(window: &PhaseWindow<'_>, requests: BTreeMap<String, Vec<Re
     let since = gateway_log::just_before(window.started);
     let (log, journal) = tokio::join!(
         gateway_lines(window, &requests, since),
-        window.keeper.entries(window.kubernetes, &snapshot, window.namespaces, since)
+        window.keeper.entries(window.kubernetes, window.senders, &snapshot, window.namespaces, since)
     );
     let (gateway_log, mut troubles) = log;
     let (journal, journal_troubles) = journal;

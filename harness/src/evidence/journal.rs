@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fake_backends::journal::{Entry, Page};
+use fake_backends::journal::Entry;
 use futures::future::join_all;
 use futures::{AsyncBufReadExt, TryStreamExt};
 use jiff::Timestamp;
@@ -17,9 +17,10 @@ use tokio::task::JoinSet;
 use crate::kubernetes::rollout::terminating;
 use crate::kubernetes::{ExecTarget, Kubernetes};
 use crate::run::mirror::{Mirror, Snapshot};
+use crate::run::probing::Senders;
 use crate::signature::JournalRecord;
 
-/// Bound of one question to one pod.
+/// Bound of the log of one container that has ended.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// One version of one entry, by what names it: the pod and the entry's own numbers.
@@ -61,6 +62,7 @@ impl JournalKeeper {
     pub async fn entries(
         &self,
         kubernetes: &Kubernetes,
+        senders: &Senders,
         snapshot: &Snapshot,
         namespaces: &BTreeSet<String>,
         since: Timestamp,
@@ -70,14 +72,9 @@ impl JournalKeeper {
             .filter_map(backend_container_running)
             .filter(|target| namespaces.contains(&target.namespace))
             .collect();
-        let since_text = &since.to_string();
-        let answers = join_all(living.iter().map(|target| async move {
-            let command = ["/gatelab", "backend", "journal", "--json", "--since", since_text];
-            let page = kubernetes.run_checked(target, &command, ANSWER_WITHIN).await.map_err(|error| error.to_string())?;
-            let page: Page = serde_json::from_str(&page).map_err(|error| format!("the journal of {target}: {error}"))?;
-            Ok::<_, String>((target, page))
-        }))
-        .await;
+        let ask =
+            |target| async move { senders.journal(target, since).await.map(|page| (target, page)).map_err(|error| error.to_string()) };
+        let answers = join_all(living.iter().map(ask)).await;
         let crashed = snapshot.of_kind("Pod", None).filter_map(|pod| {
             let target = backend_container(pod).filter(|target| namespaces.contains(&target.namespace))?;
             ended_id(pod, target.container.as_deref())?;

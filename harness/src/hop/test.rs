@@ -63,8 +63,8 @@ impl HopTest<'_> {
                 vec![outer, record(Hop::GatewayToService, "kubectl get ingress -A".into(), false, broken)]
             }
             Ok(route) => {
-                let (outer, middle, inside) =
-                    tokio::join!(self.client_to_gateway(&client), self.behind_gateway(&route, gateway_pod.as_ref()), self.inside(&route));
+                let (outer, (middle, inside)) =
+                    tokio::join!(self.client_to_gateway(&client), self.behind_gateway(&route, gateway_pod.as_ref()));
                 std::iter::once(outer).chain(middle).chain(inside).collect()
             }
         }
@@ -75,11 +75,12 @@ impl HopTest<'_> {
         record(Hop::ClientToGateway, format!("nc -vz {} in {client}", spaced(self.gateway)), trial.worked, trial.seen)
     }
 
-    /// A Service has done its part when it has endpoints and its address is no worse than theirs.
-    async fn behind_gateway(&self, route: &Route, gateway_pod: Option<&ExecTarget>) -> Vec<HopRecord> {
+    /// A Service has done its part when it has endpoints and its address is no worse than theirs. Second: inside of the pods.
+    async fn behind_gateway(&self, route: &Route, gateway_pod: Option<&ExecTarget>) -> (Vec<HopRecord>, Vec<HopRecord>) {
         let Some(pod) = gateway_pod else {
             let seen = "could not be tried: no gateway pod is ready".to_owned();
-            return vec![record(Hop::GatewayToService, format!("nc -vz Service {}/{}", route.namespace, route.service), false, seen)];
+            let tried = format!("nc -vz Service {}/{}", route.namespace, route.service);
+            return (vec![record(Hop::GatewayToService, tried, false, seen)], self.inside(route).await);
         };
         let service_address = route.cluster_ip.as_ref().zip(route.port).map(|(ip, port)| format!("{ip}:{port}"));
         let endpoints: Vec<&Endpoint> = route.ready.iter().take(ENDPOINTS_TRIED).collect();
@@ -90,7 +91,12 @@ impl HopTest<'_> {
         };
         let with_service = to_service.is_some();
         let probes = to_service.into_iter().chain(endpoints.iter().map(|endpoint| connecting(endpoint.address()))).collect();
-        let (trials, from_neighbour) = tokio::join!(self.try_all(pod, probes), self.neighbours_trials(&endpoints));
+        // One after the other in the application's pods: the process that has looked inside of one tries its neighbours.
+        let in_application = async {
+            let inside = self.inside(route).await;
+            (inside, self.neighbours_trials(&endpoints).await)
+        };
+        let (trials, (inside, from_neighbour)) = tokio::join!(self.try_all(pod, probes), in_application);
         let mut trials = trials.into_iter();
         let to_service = if with_service { trials.next() } else { None };
         let to_pods: Vec<Trial> = trials.collect();
@@ -120,7 +126,7 @@ impl HopTest<'_> {
             };
             records.push(record(Hop::ServiceToPod, format!("nc -vz {} in {pod}", spaced(&endpoint.address())), trial.worked, seen));
         }
-        records
+        (records, inside)
     }
 
     /// The same endpoints from a pod of the application's own namespace: tells a policy from a dead port.

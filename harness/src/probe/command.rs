@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::pin::pin;
 
+use fake_backends::journal::Page;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::sync::{mpsc, watch};
 
@@ -16,7 +17,8 @@ use super::schedule::run_probe;
 pub struct ProbeArgs {
     /// `-`: read plans, each a line of JSON, from standard input, and carry them out one after the other; a line `stop` ends the
     /// open-ended probes of the one under way. A plan is over when each of its probes has had its summary. A line `quit` or
-    /// the end of input ends the process after the plans before it.
+    /// the end of input ends the process after the plans before it; `journal` and a time (RFC 3339) answers with what the
+    /// application in this container has written down since.
     #[arg(required_unless_present = "idle", value_parser = ["-"])]
     pub plan: Option<String>,
     /// Do nothing until told to end (SIGTERM or SIGINT): keeps a pod for probes to run in.
@@ -42,6 +44,8 @@ pub enum ProbeError {
 
 /// Ends the open-ended probes of the plan under way.
 pub const STOP: &str = "stop";
+/// Asks for the journal; a time follows it.
+pub const JOURNAL: &str = "journal";
 /// Ends the process after the plans before it, as the end of input does: not every connection to a cluster carries that.
 pub const QUIT: &str = "quit";
 
@@ -82,6 +86,10 @@ pub(super) async fn follow(input: impl AsyncRead + Unpin + Send + 'static, outpu
             STOP => continue,
             _ => {}
         }
+        if let Some(since) = next.trim().strip_prefix(JOURNAL) {
+            write_line(&Line::Journal(journal(since.trim()).await), output)?;
+            continue;
+        }
         let plan: Plan = serde_json::from_str(&next).map_err(ProbeError::Plan)?;
         stop.send_replace(false);
         let mut running = pin!(carry_out(plan, stop.subscribe(), output));
@@ -112,6 +120,11 @@ fn lines_of(input: impl AsyncRead + Unpin + Send + 'static) -> mpsc::Receiver<st
         }
     });
     received
+}
+
+async fn journal(since: &str) -> Result<Page, String> {
+    let since = since.parse().map_err(|error| format!("`{since}` is no time: {error}"))?;
+    fake_backends::journal_since(since).await.map_err(|error| error.to_string())
 }
 
 /// In a runtime of its own: what probes have opened and left goes with it, and no later plan shares a connection.

@@ -20,6 +20,6 @@ pub mod websocket;
 #[cfg(test)]
 mod tests;
 
-pub use command::{ProbeArgs, QUIT, STOP, run};
+pub use command::{JOURNAL, ProbeArgs, QUIT, STOP, run};
 pub use plan::{Connection, DnsProbe, HttpProbe, Plan, Probe, ProbeKind, Protocol, Schedule, TcpProbe, TlsClient, WebSocketProbe};
 pub use record::{GrpcEnd, Line, Micros, Outcome, Phase, Record, Summary, Timings, WebSocketUse};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use fake_backends::journal::Page;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -34,6 +35,8 @@ impl From<Duration> for Micros {
 pub enum Line {
     Record(Record),
     Summary(Summary),
+    /// What the application in the same container wrote down, or why that cannot be read.
+    Journal(Result<Page, String>),
 }
 
 /// One attempt, from the moment it was due to its last byte.

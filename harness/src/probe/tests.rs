@@ -50,6 +50,7 @@ async fn run_until(probe: Probe, stopped: watch::Receiver<bool>) -> (Vec<Record>
         match line {
             Line::Record(record) => records.push(record),
             Line::Summary(last) => summary = Some(last),
+            Line::Journal(page) => panic!("nobody asked for {page:?}"),
         }
     }
     (records, summary.expect("every probe ends with a summary"))

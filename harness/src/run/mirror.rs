@@ -35,10 +35,10 @@ const KINDS: &[(&str, &str, &str)] = &[
 /// Kind, namespace (empty for kinds without), name.
 pub type Key = (String, String, String);
 
-/// A consistent look at the objects.
+/// A consistent look at the objects; a copy shares them.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    objects: BTreeMap<Key, Arc<Value>>,
+    objects: Arc<BTreeMap<Key, Arc<Value>>>,
 }
 
 impl Snapshot {
@@ -86,7 +86,8 @@ impl Snapshot {
 
     /// For tests.
     pub fn from_objects(objects: impl IntoIterator<Item = Value>) -> Self {
-        Snapshot { objects: objects.into_iter().map(|object| (key_of(&object), Arc::new(object))).collect() }
+        let objects = objects.into_iter().map(|object| (key_of(&object), Arc::new(object))).collect();
+        Snapshot { objects: Arc::new(objects) }
     }
 }
 
@@ -250,9 +251,10 @@ async fn follow(
 
 impl State {
     fn change(&mut self, key: Key, object: Option<Arc<Value>>) {
+        let objects = Arc::make_mut(&mut self.snapshot.objects);
         let before = match &object {
-            Some(object) => self.snapshot.objects.insert(key.clone(), Arc::clone(object)),
-            None => self.snapshot.objects.remove(&key),
+            Some(object) => objects.insert(key.clone(), Arc::clone(object)),
+            None => objects.remove(&key),
         };
         if before == object {
             return;

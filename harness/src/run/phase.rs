@@ -54,6 +54,7 @@ impl Stage<'_> {
         }
         let window = PhaseWindow {
             kubernetes: &lab.kubernetes,
+            senders: &lab.senders,
             mirror: &lab.mirror,
             keeper,
             gateway: self.gateway,
@@ -105,7 +106,8 @@ impl Stage<'_> {
     async fn reported(&self) {
         let expected = &self.plan.expected.parts.kubernetes;
         let missing = |mirror: &super::mirror::Mirror| {
-            let objects: Vec<Value> = mirror.snapshot().all().map(|(_, object)| object.clone()).collect();
+            let snapshot = mirror.snapshot();
+            let objects: Vec<&Value> = snapshot.all().map(|(_, object)| object).collect();
             let item = |(index, one)| crate::signature::object::evaluate(index, one, &objects, &self.plan.namespace);
             expected.iter().map(|one| &one.value).enumerate().map(item).find(|item| !item.met).map(|item| item.observed)
         };
@@ -208,7 +210,7 @@ impl Stage<'_> {
             .ok_or_else(|| RunError::Plan(format!("a probe is to be sent from {name}, and no such pod with the lab's executable runs")))
     }
 
-    /// Tries the hops of the first probe's request.
+    /// Tries the hops of the first probe's request: the last look into pods under test, where nothing is left behind.
     pub async fn try_hops(&self) -> Result<Vec<crate::signature::HopRecord>, RunError> {
         let Some(probe) = self.plan.probes.iter().flatten().next() else { return Ok(Vec::new()) };
         let gateway = self.lab.gateway_address(probe.send.tls).await?;
@@ -228,7 +230,9 @@ impl Stage<'_> {
             speech: protocol.map(Speech::of).unwrap_or_default(),
             answer_within: read_timeout.unwrap_or(LONGEST_ANSWER).min(LONGEST_ANSWER),
         };
-        Ok(test.run().await)
+        let hops = test.run().await;
+        self.lab.senders.leave().await;
+        Ok(hops)
     }
 
     fn tell(&self, phase: Phase, observations: &Observations) {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures::future::{join_all, select_all};
 use gateways::{GATEWAY_NAMESPACE, SETTINGS_CONFIG_MAP};
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,14 +12,16 @@ use tokio::time::Instant;
 
 use super::mirror::{Key, Mirror, Snapshot};
 use crate::kubernetes::rollout::{pod_ready, terminating};
-use crate::kubernetes::{ExecTarget, Kubernetes, KubernetesError};
+use crate::kubernetes::{ExecTarget, Kubernetes, KubernetesError, Running};
 
-/// Pause between two questions; each is a process started in the gateway's pod.
-const ASK_AGAIN: Duration = Duration::from_millis(40);
-/// Bound of one question.
+/// Bound of an agent's first answer, and pause before one that cannot be asked is asked again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// Bound of the end of the process that told it.
+const LEFT_WITHIN: Duration = Duration::from_secs(1);
+const COMMAND: [&str; 4] = ["/gatelab", "gateway-agent", "status", "--follow"];
 
-/// Output of `gatelab gateway-agent status`.
+/// A line of `gatelab gateway-agent status --follow`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct AgentStatus {
     #[serde(default)]
@@ -42,55 +45,116 @@ pub fn gateway_pods(snapshot: &Snapshot) -> Vec<ExecTarget> {
         .collect()
 }
 
-pub async fn ask(kubernetes: &Kubernetes, pod: &ExecTarget) -> Result<AgentStatus, KubernetesError> {
-    let command = ["/gatelab", "gateway-agent", "status"];
-    let text = kubernetes.run_checked(pod, &command, ANSWER_WITHIN).await?;
-    serde_json::from_str(text.trim()).map_err(|error| KubernetesError::Exec {
-        command: command.join(" "),
-        pod: pod.to_string(),
-        detail: format!("its output is no status: {error}: {text}"),
-    })
+/// What an agent tells for as long as somebody waits for it: one process in its pod, not one for each question.
+struct Told {
+    running: Running,
+    newest: AgentStatus,
+}
+
+impl Told {
+    async fn by(kubernetes: &Kubernetes, pod: &ExecTarget) -> Result<Self, KubernetesError> {
+        let mut running = kubernetes.start(pod, &COMMAND).await?;
+        let first = tokio::time::timeout(ANSWER_WITHIN, running.next_line()).await.map_err(|_| KubernetesError::NotReached {
+            what: format!("the status of the agent in {pod}"),
+            waited: ANSWER_WITHIN,
+            last: "it said nothing".into(),
+        })??;
+        match first {
+            Some(line) => Ok(Told { newest: read(pod, &line)?, running }),
+            None => Err(ended(pod, running).await),
+        }
+    }
+
+    /// Returns at the next line. Safe to cancel.
+    async fn changed(&mut self, pod: &ExecTarget) -> Result<(), KubernetesError> {
+        match self.running.next_line().await? {
+            Some(line) => self.newest = read(pod, &line)?,
+            None => return Err(failed(pod, "it ended".into())),
+        }
+        Ok(())
+    }
+
+    /// Not every container runtime ends what runs for a connection with it.
+    async fn leave(mut self) {
+        if self.running.write_line("").await.is_ok() {
+            let _ = tokio::time::timeout(LEFT_WITHIN, self.running.finish()).await;
+        }
+    }
+}
+
+fn read(pod: &ExecTarget, line: &str) -> Result<AgentStatus, KubernetesError> {
+    serde_json::from_str(line).map_err(|error| failed(pod, format!("its output is no status: {error}: {line}")))
+}
+
+async fn ended(pod: &ExecTarget, running: Running) -> KubernetesError {
+    match tokio::time::timeout(ANSWER_WITHIN, running.finish()).await {
+        Ok(Ok((code, said))) => failed(pod, format!("exit code {code}: {}", said.trim())),
+        Ok(Err(error)) => error,
+        Err(_) => failed(pod, "it closed its output and still ran".into()),
+    }
+}
+
+fn failed(pod: &ExecTarget, detail: String) -> KubernetesError {
+    KubernetesError::Exec { command: COMMAND.join(" "), pod: pod.to_string(), detail }
 }
 
 /// Waits until every gateway pod runs a configuration made from the live objects.
 pub async fn wait(kubernetes: &Kubernetes, mirror: &Mirror, within: Duration) -> Result<(), KubernetesError> {
     let deadline = Instant::now() + within;
-    let mut last;
+    let mut changes = mirror.changes();
+    let mut told: BTreeMap<String, (ExecTarget, Told)> = BTreeMap::new();
     loop {
-        // Taken before asking: an object that changes meanwhile makes the answer look old, never new.
+        // What comes from here on is looked at in the next round.
+        changes.mark_unchanged();
         let snapshot = mirror.snapshot();
         let pods = gateway_pods(&snapshot);
+        told.retain(|name, _| pods.iter().any(|pod| pod.to_string() == *name));
         let mut behind = if pods.is_empty() { Some("no gateway pod is ready".to_owned()) } else { None };
-        for pod in &pods {
-            let status = match ask(kubernetes, pod).await {
-                Ok(mut status) => {
-                    // The gateway follows the whole cluster, also where the lab is one of its guests.
-                    status.applied.retain(|name, _| namespace_of(name).is_none_or(|namespace| mirror.sees(namespace)));
-                    status
+        let mut asked_in_vain = false;
+        for pod in pods {
+            let name = pod.to_string();
+            if !told.contains_key(&name) {
+                match Told::by(kubernetes, &pod).await {
+                    Ok(one) => drop(told.insert(name.clone(), (pod, one))),
+                    Err(error) => {
+                        asked_in_vain = true;
+                        behind = Some(error.to_string());
+                        continue;
+                    }
                 }
-                Err(error) => {
-                    behind = Some(error.to_string());
-                    break;
-                }
-            };
-            if let Some(reason) = difference(&snapshot, &status) {
+            }
+            let newest = told.get(&name).map(|(_, one)| &one.newest);
+            // The gateway follows the whole cluster, also where the lab is one of its guests.
+            if let Some(reason) = newest.and_then(|status| difference(&snapshot, status, |namespace| mirror.sees(namespace))) {
                 behind = Some(reason);
-                break;
             }
         }
-        match behind {
-            None => return Ok(()),
-            Some(reason) => last = reason,
-        }
+        let Some(last) = behind else {
+            join_all(told.into_values().map(|(_, one)| one.leave())).await;
+            return Ok(());
+        };
         if Instant::now() >= deadline {
-            return Err(KubernetesError::NotReached {
-                what: "a gateway configuration that shows the objects as they are".into(),
-                waited: within,
-                last,
-            });
+            let what = "a gateway configuration that shows the objects as they are".into();
+            return Err(KubernetesError::NotReached { what, waited: within, last });
         }
-        let mut changes = mirror.changes();
-        let _ = tokio::time::timeout(ASK_AGAIN, changes.changed()).await;
+        let next_line = async {
+            if told.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            let lines = told.iter_mut().map(|(name, (pod, one))| Box::pin(async move { (name.clone(), one.changed(pod).await) }));
+            let ((name, line), ..) = select_all(lines).await;
+            if line.is_err() {
+                // The container may have been started again: asked anew.
+                told.remove(&name);
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        };
+        let again = if asked_in_vain { deadline.min(Instant::now() + ASK_AGAIN) } else { deadline };
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = next_line => {}
+            () = tokio::time::sleep_until(again) => {}
+        }
     }
 }
 
@@ -102,10 +166,11 @@ fn namespace_of(name: &str) -> Option<&str> {
 }
 
 /// The first object whose live version the running configuration does not show.
-pub fn difference(snapshot: &Snapshot, status: &AgentStatus) -> Option<String> {
+/// `sees`: whether a namespace is looked at at all.
+pub fn difference(snapshot: &Snapshot, status: &AgentStatus, sees: impl Fn(&str) -> bool) -> Option<String> {
     let live: BTreeMap<String, &str> =
         snapshot.all().filter_map(|(key, object)| Some((name_of(key), object.pointer("/metadata/resourceVersion")?.as_str()?))).collect();
-    for (name, applied) in &status.applied {
+    for (name, applied) in status.applied.iter().filter(|(name, _)| namespace_of(name).is_none_or(&sees)) {
         match live.get(name) {
             Some(version) if version == applied => {}
             Some(version) => {
@@ -202,10 +267,10 @@ mod tests {
 
     #[test]
     fn in_sync_only_when_every_version_is_the_live_one() {
-        assert_eq!(difference(&world(), &status(&[])), None);
-        assert!(difference(&world(), &status(&[("EndpointSlice/shop/shop-1", Some("4"))])).unwrap().contains("EndpointSlice"));
-        assert!(difference(&world(), &status(&[("EndpointSlice/shop/shop-1", None)])).unwrap().contains("not in the gateway's"));
-        assert!(difference(&world(), &status(&[("Service/shop/old", Some("1"))])).unwrap().contains("is gone"));
-        assert!(difference(&world(), &status(&[("IngressClass/gateway", Some("9"))])).unwrap().contains("IngressClass"));
+        assert_eq!(difference(&world(), &status(&[]), |_| true), None);
+        assert!(difference(&world(), &status(&[("EndpointSlice/shop/shop-1", Some("4"))]), |_| true).unwrap().contains("EndpointSlice"));
+        assert!(difference(&world(), &status(&[("EndpointSlice/shop/shop-1", None)]), |_| true).unwrap().contains("not in the gateway's"));
+        assert!(difference(&world(), &status(&[("Service/shop/old", Some("1"))]), |_| true).unwrap().contains("is gone"));
+        assert!(difference(&world(), &status(&[("IngressClass/gateway", Some("9"))]), |_| true).unwrap().contains("IngressClass"));
     }
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::bound::Bound;
 use super::decode::{Decode, Fields, OneOrMany, Spanned, choice, element, wrong_type};
 use super::log::LogExpectation;
+use super::model::Need;
 use super::problem::{Mistake, Problems};
 use super::text::TextMatch;
 use super::time::Time;
@@ -22,6 +23,9 @@ element! {
     pub struct GatewayExpectation ("a gateway's expectation") {
         /// Why this gateway is left out. Nothing else may be given then.
         pub skip: Option<String>,
+        /// What this gateway needs of the cluster, beside what all need.
+        #[serde(default)]
+        pub needs: Vec<Need>,
         /// Versions that this was observed with. A build of another version is skipped.
         pub versions: Option<Versions>,
         /// By probe.
@@ -46,6 +50,7 @@ impl GatewayExpectation {
     pub fn empty() -> Self {
         GatewayExpectation {
             skip: None,
+            needs: Vec::new(),
             versions: None,
             client: BTreeMap::new(),
             log: OneOrMany(Vec::new()),

@@ -88,6 +88,8 @@ choice! {
         NodeCut,
         /// A network that enforces NetworkPolicy.
         NetworkPolicy,
+        /// A network that enforces NetworkPolicy from a pod's first packet on.
+        PolicyFromStart,
         /// Init containers that may change their pod's packet filter.
         PacketRedirect,
         /// At least two nodes that pods are spread over.

@@ -113,7 +113,10 @@ impl Entry {
             link_latency: cluster.and_then(|cluster| cluster.link_latency).map(|latency| latency.0),
             link_loss: cluster.and_then(|cluster| cluster.link_loss),
             node_grace: cluster.and_then(|cluster| cluster.node_grace.as_ref()).map(|grace| grace.on(scale)),
-            needs: cluster.map(|cluster| cluster.needs.clone()).unwrap_or_default(),
+            needs: {
+                let of_all = cluster.map(|cluster| cluster.needs.iter());
+                of_all.into_iter().flatten().chain(own.iter().flat_map(|own| &own.needs)).copied().collect()
+            },
             settings: scenario.settings(&times).unwrap_or_default(),
             app: self.app.manifests.iter().map(|manifest| planner.object(&manifest.object)).collect(),
             setup: scenario.setup.as_ref().map(|setup| planner.change(setup)).unwrap_or_default(),

@@ -25,8 +25,9 @@ pub fn evaluate(expectation: &Expectation, observations: &Observations) -> Vec<I
         hop.add("", seen == Some(expected.value), expected.to_string(), observed);
         items.extend(hop.into_vec());
     }
+    let objects: Vec<&serde_json::Value> = observations.objects.iter().collect();
     for (index, expected) in parts.kubernetes.iter().enumerate() {
-        items.push(object::evaluate(index, expected, &observations.objects, &expectation.namespace));
+        items.push(object::evaluate(index, expected, &objects, &expectation.namespace));
     }
     for (index, expected) in parts.order.iter().enumerate() {
         items.push(order::evaluate(index, expected, observations, &expectation.times));

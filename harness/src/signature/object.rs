@@ -24,7 +24,7 @@ pub const CLUSTER_SCOPED: &[&str] = &[
 ];
 
 /// Matches one expectation against the objects of a phase; also used to wait for one to come true.
-pub fn evaluate(index: usize, expected: &ObjectExpectation, objects: &[Value], namespace: &str) -> Item {
+pub fn evaluate(index: usize, expected: &ObjectExpectation, objects: &[&Value], namespace: &str) -> Item {
     let mut items = Items::under(format!("kubernetes[{index}]"));
     let selected = select(expected, objects, namespace);
     let wanted = describe(expected);
@@ -51,11 +51,12 @@ pub fn evaluate(index: usize, expected: &ObjectExpectation, objects: &[Value], n
 }
 
 /// The objects that are meant.
-pub fn select<'a>(expected: &ObjectExpectation, objects: &'a [Value], namespace: &str) -> Vec<&'a Value> {
+pub fn select<'a>(expected: &ObjectExpectation, objects: &[&'a Value], namespace: &str) -> Vec<&'a Value> {
     let wanted = expected.object.namespace.as_deref().or(expected.namespace.as_deref()).unwrap_or(namespace);
     let scoped = !CLUSTER_SCOPED.contains(&expected.object.kind.as_str());
     objects
         .iter()
+        .copied()
         .filter(|object| object["kind"] == *expected.object.kind)
         .filter(|object| !scoped || object["metadata"]["namespace"] == *wanted)
         .filter(|object| expected.object.name.as_ref().is_none_or(|name| object["metadata"]["name"] == **name))
@@ -63,7 +64,7 @@ pub fn select<'a>(expected: &ObjectExpectation, objects: &'a [Value], namespace:
         .collect()
 }
 
-fn belongs(object: &Value, selection: &Selection, objects: &[Value], namespace: &str) -> bool {
+fn belongs(object: &Value, selection: &Selection, objects: &[&Value], namespace: &str) -> bool {
     let labels = &object["metadata"]["labels"];
     let labelled = selection.labels.iter().all(|(key, value)| labels[key.as_str()] == **value);
     let of_service = selection.service.as_ref().is_none_or(|service| match object["kind"].as_str() {

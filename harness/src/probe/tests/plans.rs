@@ -49,6 +49,7 @@ impl Process {
             match tokio::time::timeout(Duration::from_secs(20), self.lines.recv()).await.unwrap().unwrap() {
                 Line::Record(_) => records += 1,
                 Line::Summary(summary) => return (summary, records),
+                Line::Journal(page) => panic!("nobody asked for {page:?}"),
             }
         }
     }
@@ -119,4 +120,17 @@ async fn a_plan_from_a_file_runs_to_its_end_and_bad_ones_are_refused() {
     let mut process = Process::start();
     process.say("{}").await;
     assert!(matches!(process.ended.await.unwrap(), Err(ProbeError::Plan(_))));
+}
+
+/// The journal of a backend in the same container is what every run reads; here there is none.
+#[tokio::test]
+async fn a_journal_that_cannot_be_read_is_told_and_the_process_goes_on() {
+    let mut process = Process::start();
+    process.say("journal yesterday").await;
+    assert!(matches!(process.lines.recv().await, Some(Line::Journal(Err(reason))) if reason.contains("`yesterday` is no time")));
+    let (address, _ends) = keeping().await;
+    process.plan(vec![http(&address, Connection::New, Schedule::once())]).await;
+    assert_eq!(process.summary().await.1, 1);
+    process.say(QUIT).await;
+    process.ended.await.unwrap().unwrap();
 }

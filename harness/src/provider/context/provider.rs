@@ -117,7 +117,10 @@ impl Provider for Context {
             lacking: [Need::LinkLatency, Need::NodeCut, Need::MovableDns]
                 .map(alone)
                 .into_iter()
-                .chain([(Need::TinyMemoryLimits, kind::provider::RUNTIME_TOO_LARGE.to_owned())])
+                .chain([
+                    (Need::TinyMemoryLimits, kind::provider::RUNTIME_TOO_LARGE.to_owned()),
+                    (Need::PolicyFromStart, kind::provider::POLICY_LATE.to_owned()),
+                ])
                 .collect(),
             takers: *self.takers.lock().unwrap_or_else(PoisonError::into_inner),
             at_once: Some(1),

@@ -37,6 +37,9 @@ const MARK: &str = "lab";
 pub const DNS_STAYS: &str = "the cluster's DNS stays where kubeadm has put it";
 /// runc's own part of a container counts: the pod stays in ContainerCreating, and nothing that could be OOM-killed is ever started.
 pub const RUNTIME_TOO_LARGE: &str = "the cluster's container runtime does not fit into a memory limit of a few MiB itself";
+/// A pod network hears of a pod and its address from the API server, as everybody does; the two of kind let pass what they do not know yet.
+pub const POLICY_LATE: &str =
+    "the pod network enforces policies on a new pod a moment after its containers have started, and this gateway looks names up at once";
 const ONE_NODE: &str = "this cluster has one node that takes pods, so no link between nodes; `--nodes 3` makes two";
 
 /// What a user may choose.
@@ -116,7 +119,8 @@ struct Abilities {
 impl Abilities {
     /// Of a cluster with so many nodes that take pods, whose links cannot be set for the reason `unset`.
     fn of(takers: u32, unset: Option<String>) -> Self {
-        let mut lacking = vec![(Need::MovableDns, DNS_STAYS.to_owned()), (Need::TinyMemoryLimits, RUNTIME_TOO_LARGE.to_owned())];
+        let always = [(Need::MovableDns, DNS_STAYS), (Need::TinyMemoryLimits, RUNTIME_TOO_LARGE), (Need::PolicyFromStart, POLICY_LATE)];
+        let mut lacking: Vec<(Need, String)> = always.map(|(need, reason)| (need, reason.to_owned())).into();
         lacking.extend(unset.into_iter().flat_map(|reason| [Need::LinkLatency, Need::NodeCut].map(|need| (need, reason.clone()))));
         if takers < 2 {
             lacking.push((Need::SeveralNodes, ONE_NODE.to_owned()));
