@@ -44,8 +44,8 @@ pub fn asked_for() -> Option<ContainerCommand> {
 }
 
 pub fn run(command: ContainerCommand, screen: &Screen) -> ExitCode {
-    // A pod's process is one of dozens on the machine: a thread or two, not one for each core.
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    // A pod's process is one of dozens on the machine, and most live for milliseconds: one thread, not one for each core.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             screen.failure(&Failure::environment(format!("cannot start threads: {error}")));

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::sync::{mpsc, watch};
 
 use super::dns::Resolver;
-use super::plan::Plan;
+use super::plan::{Plan, Schedule};
 use super::record::Line;
 use super::schedule::run_probe;
 
@@ -129,7 +129,8 @@ async fn journal(since: &str) -> Result<Page, String> {
 
 /// In a runtime of its own: what probes have opened and left goes with it, and no later plan shares a connection.
 async fn carry_out(plan: Plan, stopped: watch::Receiver<bool>, output: &mut impl Write) -> Result<(), ProbeError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(ProbeError::Runtime)?;
+    let threads = if plan.probes.iter().all(|probe| probe.schedule == Schedule::once()) { 1 } else { 2 };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().map_err(ProbeError::Runtime)?;
     let planned = plan.probes.len();
     let (lines, mut results) = mpsc::channel::<Line>(256);
     let resolver = Resolver::from_system();

@@ -53,7 +53,9 @@ impl Senders {
 
     pub async fn start(&self, from: &ExecTarget, probes: Vec<Probe>) -> Result<Probing<'_>, KubernetesError> {
         let work = Work::of(probes)?;
-        if let Some(mut running) = self.waiting(from)
+        // Not in a pod under test: its container may have ended, with the process that waits there.
+        if *from == client()
+            && let Some(mut running) = self.waiting(from)
             && running.write_line(&work.plan).await.is_ok()
         {
             return Ok(self.under_way(from, running, &work));

@@ -151,7 +151,7 @@ pub async fn wait(kubernetes: &Kubernetes, mirror: &Mirror, within: Duration) ->
         };
         let again = if asked_in_vain { deadline.min(Instant::now() + ASK_AGAIN) } else { deadline };
         tokio::select! {
-            _ = changes.changed() => {}
+            Ok(()) = changes.changed() => {}
             () = next_line => {}
             () = tokio::time::sleep_until(again) => {}
         }
