@@ -301,4 +301,22 @@ fn a_run_differs_from_itself_in_nothing_and_from_another_in_what_is_otherwise() 
     insta::assert_snapshot!("difference", harness::matrix::render::difference(&difference));
     let gone = compare(&side, &Side::of("nobody", &report, Some("traefik")));
     assert_eq!((gone.compared, gone.only_left.is_empty()), (0, false));
+
+    // A part of a run: what the gateway said is held against the whole all the same.
+    let mut part = report.clone();
+    let proven = |run: &harness::report::model::RunReport| run.scenario == "wrong-target-port" && run.gateway == "nginx";
+    part.runs.retain(proven);
+    let lines = part.runs.iter_mut().flat_map(|run| &mut run.phases).flat_map(|phase| &mut phase.gateway_log);
+    lines.for_each(|line| line.mark = line.mark.as_ref().map(|_| "EHOSTUNREACH".to_owned()));
+    let mut whole = report.clone();
+    let elsewhere = whole
+        .runs
+        .iter()
+        .find(|run| proven(run))
+        .cloned()
+        .map(|run| harness::report::model::RunReport { gateway: "envoy".to_owned(), ..run });
+    whole.runs.extend(elsewhere);
+    let said = compare(&Side::of("whole", &whole, None), &Side::of("part", &part, None));
+    let what: Vec<&str> = said.rows.iter().map(|row| row.what.as_str()).collect();
+    assert_eq!((said.compared, what), (1, vec!["log"]));
 }

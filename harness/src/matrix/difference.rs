@@ -18,6 +18,8 @@ pub struct Side {
     pub name: String,
     /// Names and versions of its gateways.
     pub gateways: BTreeSet<String>,
+    /// The one that was asked for; without it every row names its own.
+    gateway: Option<String>,
     facts: BTreeMap<String, Facts>,
 }
 
@@ -37,7 +39,8 @@ struct Facts {
 impl Side {
     /// Runs of a report; `gateway`: of this one alone.
     pub fn of(name: &str, report: &Report, gateway: Option<&str>) -> Self {
-        let mut side = Side { name: name.to_owned(), gateways: BTreeSet::new(), facts: BTreeMap::new() };
+        let mut side =
+            Side { name: name.to_owned(), gateways: BTreeSet::new(), gateway: gateway.map(str::to_owned), facts: BTreeMap::new() };
         for run in report.runs.iter().filter(|run| gateway.is_none_or(|wanted| run.gateway == wanted)) {
             let verdict = run.verdict_name();
             if verdict == "skipped" || verdict == "unfinished" {
@@ -119,10 +122,8 @@ pub fn compare(left: &Side, right: &Side) -> Difference {
         only_right: right.facts.keys().filter(|name| !left.facts.contains_key(*name)).cloned().collect(),
     };
     // Every gateway has its own words: between two of them only what a client or the application notices is a difference.
-    let words = |side: &Side| -> BTreeSet<String> {
-        side.gateways.iter().map(|gateway| gateway.split([' ', '@']).next().unwrap_or_default().to_owned()).collect()
-    };
-    let same_words = words(left) == words(right);
+    // Rows that name their gateway are held against those of the same one alone, whatever else either side ran.
+    let same_words = left.gateway == right.gateway;
     for (scenario, a) in &left.facts {
         let Some(b) = right.facts.get(scenario) else { continue };
         let rows = rows(scenario, a, b, same_words);
