@@ -104,6 +104,16 @@ fn real_time_uses_the_production_values() {
 }
 
 #[test]
+fn what_one_gateway_needs_the_others_do_without() {
+    use harness::scenario::model::Need;
+    let (catalogue, _) = Catalogue::load(&folder("../scenarios")).unwrap();
+    let entry = catalogue.get("networkpolicy-blocks-dns").unwrap();
+    let needs = |gateway: &str| entry.plan(gateway, Scale::Lab).needs;
+    assert_eq!(needs("envoy"), [Need::NetworkPolicy, Need::PolicyFromStart]);
+    assert_eq!(needs("nginx"), [Need::NetworkPolicy]);
+}
+
+#[test]
 fn an_unknown_scenario_gets_the_nearest_name() {
     let (catalogue, _) = Catalogue::load(&folder("../scenarios")).unwrap();
     let error = catalogue.get("wrong-targetport").unwrap_err();

@@ -116,7 +116,7 @@ pub(super) async fn follow(state: &Path, mut input: impl AsyncRead + Unpin, outp
 mod tests {
     use super::*;
 
-    #[tokio::test(flavor = "multi_thread")]
+    #[tokio::test]
     async fn a_reader_is_told_the_newest_status_and_each_that_differs() {
         let folder = tempfile::tempdir().unwrap();
         let status = |generation| Status {
@@ -135,12 +135,15 @@ mod tests {
         let (reading, mut output) = std::io::pipe().unwrap();
         let state = folder.path().to_owned();
         let following = tokio::spawn(async move { follow(&state, input, &mut output).await });
-        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(reading));
-        let mut next = || tokio::task::block_in_place(|| serde_json::from_str::<Status>(&lines.next().unwrap().unwrap()).unwrap());
-        assert_eq!(next(), status(2));
+        let mut lines = BufReader::new(tokio::net::unix::pipe::Receiver::from_owned_fd(reading.into()).unwrap()).lines();
+        let mut next = async || {
+            let line = tokio::time::timeout(std::time::Duration::from_secs(20), lines.next_line()).await.expect("a line in time");
+            serde_json::from_str::<Status>(&line.unwrap().unwrap()).unwrap()
+        };
+        assert_eq!(next().await, status(2));
         board.tell(&status(2)).unwrap();
         board.tell(&status(3)).unwrap();
-        assert_eq!(next(), status(3));
+        assert_eq!(next().await, status(3));
         let kept: Status = serde_json::from_str(&std::fs::read_to_string(path(folder.path())).unwrap()).unwrap();
         assert_eq!(kept, status(3));
         drop(told_to_end);
