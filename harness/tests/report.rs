@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use harness::events::{Control, Event, EventFileError, EventKind, EventReader, EventWriter, RunId, SCHEMA, Verdict};
 use harness::probe::{Micros, Outcome, Phase as ProbePhase, Record, Timings};
@@ -144,7 +144,7 @@ fn events() -> Vec<Event> {
         tell(93, EventKind::Hop { phase: fault, hop });
         tell(94, EventKind::FirstFailingHop { phase: fault, hop: Hop::ServiceToPod });
         let object = serde_json::json!({ "kind": "Service", "metadata": { "name": "shop", "namespace": "shop", "managedFields": [1] } });
-        tell(95, EventKind::Object { phase: fault, object });
+        tell(95, EventKind::Object { phase: fault, object: object.into() });
         let met = *run == proven;
         tell(96, EventKind::Judged { phase: fault, items: vec![item("client.home.status", met, "502: 2, reset: 1, 200: 1")] });
         tell(100, EventKind::PhaseStarted { phase: fixed });
@@ -168,6 +168,10 @@ fn events() -> Vec<Event> {
     events.into_iter().map(|(millis, run, event)| Event { at: at(millis), run, event }).collect()
 }
 
+fn all(path: &Path) -> Result<Vec<Event>, EventFileError> {
+    EventReader::open(path)?.collect()
+}
+
 fn scratch(name: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("gatelab-report-test-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -176,22 +180,22 @@ fn scratch(name: &str) -> PathBuf {
 
 #[test]
 fn report_json() {
-    insta::assert_snapshot!(json::render(&build::report(&events())).unwrap());
+    insta::assert_snapshot!(json::render(&build::report(events())).unwrap());
 }
 
 #[test]
 fn junit_xml() {
-    insta::assert_snapshot!(junit::render(&build::report(&events())).unwrap());
+    insta::assert_snapshot!(junit::render(&build::report(events())).unwrap());
 }
 
 #[test]
 fn summary_text() {
-    insta::assert_snapshot!(summary::render(&build::report(&events())));
+    insta::assert_snapshot!(summary::render(&build::report(events())));
 }
 
 #[test]
 fn html_page() {
-    let page = html::render(&build::report(&events())).unwrap();
+    let page = html::render(&build::report(events())).unwrap();
     assert!(!page.contains("<h1>502"), "what a gateway sends is text, not markup");
     for outside in ["http://", "https://", "src=", "<link"] {
         assert!(!page.contains(outside), "one file, nothing fetched: {outside}");
@@ -201,9 +205,27 @@ fn html_page() {
 
 #[test]
 fn the_json_report_is_read_back() {
-    let report = build::report(&events());
+    let report = build::report(events());
     let read: report::Report = serde_json::from_str(&json::render(&report).unwrap()).unwrap();
     assert_eq!(read, report);
+}
+
+/// Of nothing but size: what a proven repeat showed is what the first one showed.
+#[test]
+fn objects_of_proven_repeats_stay_in_the_events_alone() {
+    let again = |events: Vec<Event>| {
+        let mut again = events;
+        again.iter_mut().filter_map(|event| event.run.as_mut()).for_each(|run| run.repeat = 2);
+        again
+    };
+    let both = build::report(events().into_iter().chain(again(events())));
+    let objects = |verdict: &str, repeat: u32| -> (usize, usize) {
+        let run = both.runs.iter().find(|run| run.verdict_name() == verdict && run.repeat == repeat).unwrap();
+        run.phases.iter().fold((0, 0), |sum, phase| (sum.0 + phase.objects.len(), sum.1 + phase.objects_left_out))
+    };
+    assert_eq!((objects("proven", 1), objects("proven", 2)), ((1, 0), (0, 1)));
+    assert_eq!((objects("unexpected", 1), objects("unexpected", 2)), ((1, 0), (1, 0)));
+    assert!(html::render(&both).unwrap().contains("1 objects at the end of this phase: events.jsonl has them"));
 }
 
 #[test]
@@ -213,11 +235,11 @@ fn events_are_read_back_and_render_the_same() {
     for event in events() {
         writer.write(&event).unwrap();
     }
-    let read = EventReader::open(&folder).unwrap().read_all().unwrap();
+    let read = all(&folder).unwrap();
     assert_eq!(read, events());
-    let written = report::write(&folder, &build::report(&read)).unwrap();
-    assert_eq!(written.len(), 3);
-    assert!(written.iter().all(|path| path.is_file()));
+    let written = report::write(&folder, &build::report(read)).unwrap();
+    assert_eq!(std::fs::read_to_string(folder.join("report.json")).unwrap(), written);
+    assert!(["junit.xml", "report.html"].iter().all(|name| folder.join(name).is_file()));
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
@@ -228,9 +250,9 @@ fn a_file_that_was_cut_off_is_read_up_to_there() {
     let mut text: String = events().iter().map(|event| serde_json::to_string(event).unwrap() + "\n").collect();
     text.truncate(text.len() - 20);
     std::fs::write(&path, &text).unwrap();
-    let read = EventReader::open(&path).unwrap().read_all().unwrap();
+    let read = all(&path).unwrap();
     assert_eq!(read.len(), events().len() - 1);
-    assert!(build::report(&read).incomplete);
+    assert!(build::report(read).incomplete);
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
@@ -240,7 +262,7 @@ fn what_is_no_file_of_events_is_refused_with_the_reason() {
     let path = folder.join("events.jsonl");
     let refused = |text: &str| {
         std::fs::write(&path, text).unwrap();
-        EventReader::open(&folder).and_then(EventReader::read_all).unwrap_err()
+        all(&folder).unwrap_err()
     };
     assert!(matches!(refused(""), EventFileError::NoHeader { .. }));
     assert!(matches!(refused("hello\n"), EventFileError::Parse { line: 1, .. }));
@@ -258,7 +280,7 @@ fn a_folder_that_cannot_be_written_is_told_and_nothing_half_is_left() {
     let folder = scratch("unwritable");
     // A folder in the place of the file fails for root as well.
     std::fs::create_dir_all(folder.join("junit.xml/x")).unwrap();
-    let error = report::write(&folder, &build::report(&events())).unwrap_err();
+    let error = report::write(&folder, &build::report(events())).unwrap_err();
     assert!(error.to_string().contains("junit.xml"), "{error}");
     let parts =
         std::fs::read_dir(&folder).unwrap().filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().ends_with(".part"));
@@ -268,7 +290,7 @@ fn a_folder_that_cannot_be_written_is_told_and_nothing_half_is_left() {
 
 #[test]
 fn the_table_of_a_run_tells_what_failed_who_made_it_and_what_the_log_said() {
-    let matrix = harness::matrix::observed::matrix(&build::report(&events()));
+    let matrix = harness::matrix::observed::matrix(&build::report(events()));
     let row = matrix.rows.iter().find(|row| row.scenario == "wrong-target-port").unwrap();
     let cell = row.cells.get("nginx").unwrap();
     let seen: Vec<(&str, Option<&str>)> = cell.seen.iter().map(|seen| (seen.what.as_str(), seen.made_by.as_deref())).collect();
@@ -282,7 +304,7 @@ fn the_table_of_a_run_tells_what_failed_who_made_it_and_what_the_log_said() {
 #[test]
 fn a_run_differs_from_itself_in_nothing_and_from_another_in_what_is_otherwise() {
     use harness::matrix::{Side, difference::compare};
-    let report = build::report(&events());
+    let report = build::report(events());
     let side = Side::of("one", &report, Some("nginx"));
     let same = compare(&side, &Side::of("two", &report, Some("nginx")));
     assert_eq!((same.compared > 0, same.compared), (true, same.alike));

@@ -103,7 +103,7 @@ pub struct RunArgs {
     /// With `--cluster kind`: leave the clusters there
     #[arg(long)]
     pub retain: bool,
-    /// Runs at the same time; by default six times the number of cores, at most 24. With `--cluster kind` as many clusters, by default
+    /// Runs at the same time; by default eight times the number of cores, at most 24. With `--cluster kind` as many clusters, by default
     /// one; in a cluster that is there already one run at a time
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub jobs: Option<u32>,

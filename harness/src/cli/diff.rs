@@ -29,7 +29,7 @@ pub fn run(args: &DiffArgs, screen: &Screen) -> Result<Exit, Failure> {
 /// `DIR`, or one gateway's runs in it: `DIR:GATEWAY`.
 fn side(text: &str) -> Result<Side, Failure> {
     let (folder, gateway) = split(text);
-    let report = crate::report::build::report(&report::read(&folder)?);
+    let report = report::report_of(&folder)?;
     let side = Side::of(text, &report, gateway);
     if side.is_empty() {
         let gateways: std::collections::BTreeSet<&str> = report.runs.iter().map(|run| run.gateway.as_str()).collect();

@@ -9,7 +9,7 @@ use crate::terminal::Screen;
 
 pub fn run(args: &MatrixArgs, global: &Global, screen: &Screen) -> Result<Exit, Failure> {
     let mut matrix = match &args.from {
-        Some(folder) => observed::matrix(&crate::report::build::report(&report::read(folder)?)),
+        Some(folder) => observed::matrix(&report::report_of(folder)?),
         None => expected::matrix(&catalogue::sound(global)?.catalogue),
     };
     if !args.gateway.is_empty() {

@@ -218,7 +218,7 @@ fn conclude(args: &RunArgs, outcome: &SessionOutcome, out: &std::path::Path, scr
     if let Some(error) = &outcome.hopeless {
         return Err(Failure::from_error(Exit::Environment, error).hint("`gatelab doctor` shows what this machine has and what to do"));
     }
-    let json = super::report::write(out, &super::report::read(out)?)?;
+    let json = super::report::write(out, &outcome.report)?;
     if args.json {
         screen.data_raw(&json);
     } else {

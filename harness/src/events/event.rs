@@ -1,6 +1,7 @@
 //! The events, in the order in which a run emits them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -190,7 +191,7 @@ pub enum EventKind {
     /// An object as it was at the end of the phase.
     Object {
         phase: Phase,
-        object: serde_json::Value,
+        object: Arc<serde_json::Value>,
     },
     /// The phase held against the scenario.
     Judged {

@@ -48,12 +48,13 @@ impl EventWriter {
     }
 }
 
-/// Reads a file of events, one at a time.
+/// Reads a file of events, one at a time. A last line that was cut off (the run was killed while it wrote) is left out.
 #[derive(Debug)]
 pub struct EventReader {
     path: PathBuf,
     lines: std::io::Lines<BufReader<File>>,
     line: usize,
+    begun: bool,
 }
 
 impl EventReader {
@@ -61,37 +62,34 @@ impl EventReader {
     pub fn open(path: &Path) -> Result<Self, EventFileError> {
         let path = if path.is_dir() { path.join("events.jsonl") } else { path.to_owned() };
         let file = File::open(&path).map_err(|source| EventFileError::Read { path: path.clone(), source })?;
-        Ok(EventReader { path, lines: BufReader::new(file).lines(), line: 0 })
+        Ok(EventReader { path, lines: BufReader::new(file).lines(), line: 0, begun: false })
     }
 
-    /// Every event of the file. A last line that was cut off (the run was killed while it wrote) is left out.
-    pub fn read_all(mut self) -> Result<Vec<Event>, EventFileError> {
-        let mut events = Vec::new();
-        let mut broken = None;
-        while let Some(line) = self.lines.next() {
+    /// The next line that is not empty.
+    fn next_line(&mut self) -> Option<Result<String, EventFileError>> {
+        loop {
+            let line = self.lines.next()?;
             self.line += 1;
-            let line = line.map_err(|source| EventFileError::Read { path: self.path.clone(), source })?;
-            if line.trim().is_empty() {
-                continue;
-            }
-            if let Some(error) = broken.take() {
-                return Err(error);
-            }
-            match serde_json::from_str::<Event>(&line) {
-                Ok(event) => {
-                    if events.is_empty() {
-                        self.check_header(&event)?;
-                    }
-                    events.push(event);
-                }
-                Err(source) => broken = Some(EventFileError::Parse { path: self.path.clone(), line: self.line, source }),
+            match line {
+                Ok(line) if line.trim().is_empty() => {}
+                line => return Some(line.map_err(|source| EventFileError::Read { path: self.path.clone(), source })),
             }
         }
-        match (events.is_empty(), broken) {
-            (true, Some(error)) => Err(error),
-            (true, None) => Err(EventFileError::NoHeader { path: self.path }),
-            (false, _) => Ok(events),
-        }
+    }
+
+    fn next_event(&mut self) -> Option<Result<Event, EventFileError>> {
+        let line = match self.next_line()? {
+            Ok(line) => line,
+            Err(error) => return Some(Err(error)),
+        };
+        let at = self.line;
+        Some(match serde_json::from_str::<Event>(&line) {
+            Ok(event) if self.begun => Ok(event),
+            Ok(event) => self.check_header(&event).map(|()| event),
+            // What was cut off is the last line, and never the first.
+            Err(_) if self.begun && self.next_line().is_none() => return None,
+            Err(source) => Err(EventFileError::Parse { path: self.path.clone(), line: at, source }),
+        })
     }
 
     fn check_header(&self, event: &Event) -> Result<(), EventFileError> {
@@ -100,5 +98,20 @@ impl EventReader {
             EventKind::SessionStarted { schema, .. } => Err(EventFileError::Schema { path: self.path.clone(), found: *schema }),
             _ => Err(EventFileError::NoHeader { path: self.path.clone() }),
         }
+    }
+}
+
+impl Iterator for EventReader {
+    type Item = Result<Event, EventFileError>;
+
+    /// After an error nothing that comes is worth reading.
+    fn next(&mut self) -> Option<Self::Item> {
+        let event = match self.next_event() {
+            None if !self.begun => Err(EventFileError::NoHeader { path: self.path.clone() }),
+            None => return None,
+            Some(event) => event,
+        };
+        self.begun = true;
+        Some(event)
     }
 }

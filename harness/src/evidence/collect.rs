@@ -1,6 +1,7 @@
 //! The observations of one phase.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gateways::{GATEWAY_NAMESPACE, GatewayKind};
@@ -98,16 +99,16 @@ fn of_probes_or_connections(journal: Vec<JournalRecord>) -> Vec<JournalRecord> {
 }
 
 /// Objects of the application's and the gateway's namespaces, and the nodes; Secrets with their content blacked out.
-fn objects(snapshot: &Snapshot, namespaces: &BTreeSet<String>) -> Vec<Value> {
+fn objects(snapshot: &Snapshot, namespaces: &BTreeSet<String>) -> Vec<Arc<Value>> {
     let wanted = |namespace: &str| namespaces.contains(namespace) || namespace == GATEWAY_NAMESPACE;
     snapshot
         .all()
         .filter(|(key, _)| key.0 == "Node" || wanted(&key.1))
         .filter(|(key, _)| key.1 != probing::CLIENT_NAMESPACE)
         .map(|(key, object)| {
-            let mut object = object.clone();
+            let mut object = Arc::clone(object);
             if key.0 == "Secret"
-                && let Some(data) = object["data"].as_object_mut()
+                && let Some(data) = Arc::make_mut(&mut object).get_mut("data").and_then(Value::as_object_mut)
             {
                 data.values_mut().for_each(|value| *value = "…".into());
             }

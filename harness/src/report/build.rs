@@ -1,8 +1,10 @@
 //! From events to a report.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::model::{
@@ -15,60 +17,101 @@ use crate::signature::client::failed;
 use crate::signature::maker::maker;
 use crate::signature::{GatewayLine, Observations, Phase, TimelineEvent};
 
-/// Folds events; those of several runs may be mixed.
-pub fn report(events: &[Event]) -> Report {
-    let mut report = Report {
-        schema: SCHEMA,
-        gatelab: String::new(),
-        command: Vec::new(),
-        started_at: events.first().map(|event| event.at.to_string()).unwrap_or_default(),
-        took_ms: span_ms(events.first(), events.last()),
-        incomplete: true,
-        machine: BTreeMap::new(),
-        totals: Totals::default(),
-        runs: Vec::new(),
-    };
-    let mut runs: BTreeMap<RunId, RunFold> = BTreeMap::new();
-    let mut order: Vec<RunId> = Vec::new();
-    for event in events {
-        match (&event.run, &event.event) {
-            (None, EventKind::SessionStarted { version, command, runs: announced, machine, .. }) => {
-                report.gatelab.clone_from(version);
-                report.command.clone_from(command);
-                report.machine.clone_from(machine);
-                for run in announced {
-                    order.push(run.clone());
-                    runs.insert(run.clone(), RunFold::new(run));
-                }
-            }
-            (None, EventKind::SessionFinished { took_ms, interrupted }) => {
-                report.took_ms = *took_ms;
-                report.incomplete = *interrupted;
-            }
-            (Some(run), event_kind) => {
-                let fold = runs.entry(run.clone()).or_insert_with(|| {
-                    order.push(run.clone());
-                    RunFold::new(run)
-                });
-                fold.take(event.at, event_kind);
-            }
-            (None, _) => {}
-        }
-    }
-    report.runs = order.iter().filter_map(|run| runs.remove(run)).map(RunFold::finish).collect();
-    for run in &report.runs {
-        let count = match &run.verdict {
-            Some(Verdict::Proven) => &mut report.totals.proven,
-            Some(Verdict::Unexpected) => &mut report.totals.unexpected,
-            Some(Verdict::Void { .. }) => &mut report.totals.void,
-            Some(Verdict::Skipped { .. }) => &mut report.totals.skipped,
-            None => &mut report.totals.unfinished,
-        };
-        *count += 1;
-    }
-    report
+/// All of `events` as a report.
+pub fn report(events: impl IntoIterator<Item = Event>) -> Report {
+    let mut fold = Fold::default();
+    events.into_iter().for_each(|event| fold.take(event));
+    fold.finish()
 }
 
+/// A report in the making: takes a session's events one at a time, those of several runs mixed, and keeps of a run that has ended what
+/// its report says and no more. A session of a thousand runs has gigabytes of events.
+#[derive(Default)]
+pub struct Fold {
+    version: String,
+    command: Vec<String>,
+    machine: BTreeMap<String, String>,
+    /// When the first and the last event were told.
+    span: Option<(Timestamp, Timestamp)>,
+    /// Wall time in milliseconds and whether it was interrupted; `None` until its end was told.
+    finished: Option<(u64, bool)>,
+    order: Vec<RunId>,
+    runs: BTreeMap<RunId, RunState>,
+}
+
+enum RunState {
+    UnderWay(RunFold),
+    Ended(RunReport),
+}
+
+impl Fold {
+    pub fn take(&mut self, event: Event) {
+        let started = self.span.map_or(event.at, |(started, _)| started);
+        self.span = Some((started, event.at));
+        let Some(run) = event.run else {
+            match event.event {
+                EventKind::SessionStarted { version, command, runs, machine, .. } => {
+                    (self.version, self.command, self.machine) = (version, command, machine);
+                    runs.into_iter().for_each(|run| _ = self.state(run));
+                }
+                EventKind::SessionFinished { took_ms, interrupted } => self.finished = Some((took_ms, interrupted)),
+                _ => {}
+            }
+            return;
+        };
+        let ends = matches!(event.event, EventKind::RunFinished { .. });
+        let state = self.state(run);
+        if let RunState::UnderWay(fold) = state {
+            fold.take(event.at, event.event);
+            if ends {
+                *state = RunState::Ended(std::mem::take(fold).finish());
+            }
+        }
+    }
+
+    fn state(&mut self, run: RunId) -> &mut RunState {
+        self.runs.entry(run).or_insert_with_key(|run| {
+            self.order.push(run.clone());
+            RunState::UnderWay(RunFold::new(run))
+        })
+    }
+
+    pub fn finish(mut self) -> Report {
+        let millis = |(first, last): (Timestamp, Timestamp)| u64::try_from(last.duration_since(first).as_millis()).unwrap_or_default();
+        let (took_ms, incomplete) = self.finished.unwrap_or_else(|| (self.span.map(millis).unwrap_or_default(), true));
+        let mut report = Report {
+            schema: SCHEMA,
+            gatelab: self.version,
+            command: self.command,
+            started_at: self.span.map(|(started, _)| started.to_string()).unwrap_or_default(),
+            took_ms,
+            incomplete,
+            machine: self.machine,
+            totals: Totals::default(),
+            runs: Vec::new(),
+        };
+        let states = self.order.iter().filter_map(|run| self.runs.remove(run));
+        report.runs = states
+            .map(|state| match state {
+                RunState::UnderWay(fold) => fold.finish(),
+                RunState::Ended(report) => report,
+            })
+            .collect();
+        for run in &report.runs {
+            let count = match &run.verdict {
+                Some(Verdict::Proven) => &mut report.totals.proven,
+                Some(Verdict::Unexpected) => &mut report.totals.unexpected,
+                Some(Verdict::Void { .. }) => &mut report.totals.void,
+                Some(Verdict::Skipped { .. }) => &mut report.totals.skipped,
+                None => &mut report.totals.unfinished,
+            };
+            *count += 1;
+        }
+        report
+    }
+}
+
+#[derive(Default)]
 struct RunFold {
     report: RunReport,
     phases: BTreeMap<Phase, PhaseFold>,
@@ -93,57 +136,46 @@ impl RunFold {
         RunFold { report, phases: BTreeMap::new(), phases_ms: BTreeMap::new() }
     }
 
-    fn take(&mut self, at: Timestamp, event: &EventKind) {
+    fn take(&mut self, at: Timestamp, event: EventKind) {
         match event {
             EventKind::RunStarted { title, level, tags, provider, gateway_version, control, real_time } => {
                 let report = &mut self.report;
-                report.title.clone_from(title);
-                report.level.clone_from(level);
-                report.tags.clone_from(tags);
-                report.provider.clone_from(provider);
-                report.gateway_version.clone_from(gateway_version);
-                report.control = *control;
-                report.real_time = *real_time;
+                (report.title, report.level, report.tags) = (title, level, tags);
+                (report.provider, report.gateway_version) = (provider, gateway_version);
+                (report.control, report.real_time) = (control, real_time);
             }
             EventKind::PhaseStarted { phase } => {
                 // The phase before ends where this one begins.
                 for other in self.phases.values_mut().filter(|other| other.ended.is_none()) {
                     other.ended = Some(at);
                 }
-                self.phase(*phase, at).started = Some(at);
+                self.phase(phase, at).started = Some(at);
             }
-            EventKind::Changed { phase, changes } => self.report_of(*phase, at).changes.extend(changes.iter().cloned()),
-            EventKind::Settled { phase, took_ms } => self.report_of(*phase, at).settled_ms = Some(*took_ms),
+            EventKind::Changed { phase, changes } => self.report_of(phase, at).changes.extend(changes),
+            EventKind::Settled { phase, took_ms } => self.report_of(phase, at).settled_ms = Some(took_ms),
             EventKind::Request { phase, record } => {
-                self.phase(*phase, at).records.entry(record.probe.clone()).or_default().push((**record).clone());
+                self.phase(phase, at).records.entry(record.probe.clone()).or_default().push(*record);
             }
-            EventKind::GatewayLog { phase, line } => self.phase(*phase, at).lines.push(line.clone()),
+            EventKind::GatewayLog { phase, line } => self.phase(phase, at).lines.push(line),
             EventKind::Journal { phase, record } => {
-                self.phase(*phase, at).journalled.extend(record.request_id);
-                *self.report_of(*phase, at).journal.entry(record.ended.clone()).or_default() += 1;
+                self.phase(phase, at).journalled.extend(record.request_id);
+                *self.report_of(phase, at).journal.entry(record.ended).or_default() += 1;
             }
-            EventKind::Timeline { phase, change } => self.phase(*phase, at).timeline.push(change.clone()),
+            EventKind::Timeline { phase, change } => self.phase(phase, at).timeline.push(change),
             EventKind::Hop { phase, hop } => {
-                let hop = HopReport { hop: hop.hop.to_string(), tried: hop.tried.clone(), worked: hop.worked, seen: hop.seen.clone() };
-                self.report_of(*phase, at).hops.push(hop);
+                let hop = HopReport { hop: hop.hop.to_string(), tried: hop.tried, worked: hop.worked, seen: hop.seen };
+                self.report_of(phase, at).hops.push(hop);
             }
-            EventKind::FirstFailingHop { phase, hop } => self.report_of(*phase, at).first_failing_hop = Some(hop.to_string()),
+            EventKind::FirstFailingHop { phase, hop } => self.report_of(phase, at).first_failing_hop = Some(hop.to_string()),
             EventKind::Object { phase, object } => {
-                let object = readable(object);
-                self.report_of(*phase, at).objects.push(object);
+                self.report_of(phase, at).objects.push(readable(object));
             }
-            EventKind::Judged { phase, items } => self.report_of(*phase, at).items.extend(items.iter().cloned()),
-            EventKind::Warning { message } => self.report.warnings.push(message.clone()),
+            EventKind::Judged { phase, items } => self.report_of(phase, at).items.extend(items),
+            EventKind::Warning { message } => self.report.warnings.push(message),
             EventKind::Error { message, causes, help } => {
-                let mut text = message.clone();
-                for cause in causes {
-                    text.push_str(": ");
-                    text.push_str(cause);
-                }
+                let mut text = std::iter::once(message).chain(causes).collect::<Vec<_>>().join(": ");
                 if let Some(help) = help {
-                    text.push_str(" (hint: ");
-                    text.push_str(help);
-                    text.push(')');
+                    text.push_str(&format!(" (hint: {help})"));
                 }
                 self.report.errors.push(text);
             }
@@ -151,9 +183,9 @@ impl RunFold {
                 for other in self.phases.values_mut().filter(|other| other.ended.is_none()) {
                     other.ended = Some(at);
                 }
-                self.report.verdict = Some(verdict.clone());
-                self.report.took_ms = *took_ms;
-                self.phases_ms.clone_from(phases_ms);
+                self.report.verdict = Some(verdict);
+                self.report.took_ms = took_ms;
+                self.phases_ms = phases_ms;
             }
             EventKind::SessionStarted { .. }
             | EventKind::Preparing { .. }
@@ -192,6 +224,11 @@ impl RunFold {
             // Who made an answer is looked up by request: only lines that name one can tell.
             seen.gateway_log.retain(|line| line.request_id.is_some());
             report.probes = seen.requests.iter().map(|(name, records)| probe(name, records, &seen, &fold.journalled)).collect();
+            // They are nine tenths of a report, and the first repeat's are there to read.
+            if self.report.repeat > 1 && self.report.verdict == Some(Verdict::Proven) {
+                report.objects_left_out = report.objects.len();
+                report.objects = Vec::new();
+            }
             self.report.phases.push(report);
         }
         self.report
@@ -212,11 +249,8 @@ fn empty(phase: Phase) -> PhaseReport {
         journal: BTreeMap::new(),
         timeline: Vec::new(),
         objects: Vec::new(),
+        objects_left_out: 0,
     }
-}
-
-fn span_ms(first: Option<&Event>, last: Option<&Event>) -> u64 {
-    first.zip(last).and_then(|(first, last)| u64::try_from(last.at.duration_since(first.at).as_millis()).ok()).unwrap_or_default()
 }
 
 fn millis(micros: Micros) -> f64 {
@@ -324,13 +358,13 @@ fn timeline(mut events: Vec<TimelineEvent>, records: &BTreeMap<String, Vec<Recor
 }
 
 /// Without managedFields and the last applied configuration, as `kubectl get -o yaml` shows it to people.
-fn readable(object: &serde_json::Value) -> serde_json::Value {
-    let mut object = object.clone();
-    if let Some(metadata) = object.get_mut("metadata").and_then(|metadata| metadata.as_object_mut()) {
-        metadata.remove("managedFields");
-        if let Some(annotations) = metadata.get_mut("annotations").and_then(|annotations| annotations.as_object_mut()) {
-            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-        }
+fn readable(mut object: Arc<Value>) -> Arc<Value> {
+    const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+    let metadata = &object["metadata"];
+    if metadata.get("managedFields").is_some() || metadata["annotations"].get(LAST_APPLIED).is_some() {
+        let metadata = &mut Arc::make_mut(&mut object)["metadata"];
+        metadata.as_object_mut().map(|metadata| metadata.remove("managedFields"));
+        metadata.get_mut("annotations").and_then(Value::as_object_mut).map(|annotations| annotations.remove(LAST_APPLIED));
     }
     object
 }

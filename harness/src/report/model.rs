@@ -1,6 +1,7 @@
 //! What `report.json` holds. A field may be added without a new version; nothing is removed or changes its meaning within one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use crate::signature::{Item, Phase};
 pub const SCHEMA: u32 = 1;
 
 /// One session: every run that was asked for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     pub schema: u32,
     /// Version of gatelab.
@@ -94,7 +95,14 @@ pub struct PhaseReport {
     /// Changes of pods and endpoints, oldest first.
     pub timeline: Vec<TimelineReport>,
     /// Objects at the end of the phase, without what only machines read.
-    pub objects: Vec<serde_json::Value>,
+    pub objects: Vec<Arc<serde_json::Value>>,
+    /// How many objects `events.jsonl` alone has: those of proven runs from the second repeat on.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub objects_left_out: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// The requests of one probe.

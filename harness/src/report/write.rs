@@ -15,24 +15,32 @@ pub enum ReportError {
     Render { name: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
 }
 
-/// Writes `report.json`, `junit.xml` and `report.html`; each is whole or not there.
-pub fn write(folder: &Path, report: &Report) -> Result<Vec<PathBuf>, ReportError> {
-    let render = |name, source: Box<dyn std::error::Error + Send + Sync>| ReportError::Render { name, source };
-    let files = [
-        ("report.json", json::render(report).map_err(|error| render("report.json", error.into()))?),
-        ("junit.xml", junit::render(report).map_err(|error| render("junit.xml", error.into()))?),
-        ("report.html", html::render(report).map_err(|error| render("report.html", error.into()))?),
-    ];
-    let mut written = Vec::new();
-    for (name, text) in files {
-        let path = folder.join(name);
-        let temporary = folder.join(format!(".{name}.part"));
-        let result = std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, &path));
-        if let Err(source) = result {
-            let _ = std::fs::remove_file(&temporary);
-            return Err(ReportError::Write { path, source });
-        }
-        written.push(path);
+/// Writes `report.json`, `junit.xml` and `report.html`, each whole or not there. Returns the text of the first.
+pub fn write(folder: &Path, report: &Report) -> Result<String, ReportError> {
+    // Of a thousand runs each of the two takes seconds to render.
+    let (json, html) = std::thread::scope(|threads| {
+        let html = threads.spawn(|| put(folder, "report.html", html::render(report)));
+        let json = put(folder, "report.json", json::render(report)).and_then(|json| {
+            put(folder, "junit.xml", junit::render(report))?;
+            Ok(json)
+        });
+        (json, html.join())
+    });
+    html.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    json
+}
+
+fn put(
+    folder: &Path,
+    name: &'static str,
+    rendered: Result<String, impl std::error::Error + Send + Sync + 'static>,
+) -> Result<String, ReportError> {
+    let text = rendered.map_err(|error| ReportError::Render { name, source: error.into() })?;
+    let path = folder.join(name);
+    let temporary = folder.join(format!(".{name}.part"));
+    if let Err(source) = std::fs::write(&temporary, &text).and_then(|()| std::fs::rename(&temporary, &path)) {
+        let _ = std::fs::remove_file(&temporary);
+        return Err(ReportError::Write { path, source });
     }
-    Ok(written)
+    Ok(text)
 }

@@ -146,7 +146,7 @@ impl Lab {
         emit.step(format!("{}: waiting for the cluster to settle", phase.name()));
         let patient = PlannedSettle { within: settle.within * self.setting.patience, ..settle.clone() };
         settle::wait(&self.kubernetes, &self.mirror, &patient, self.setting.quiet, |snapshot| {
-            let objects: Vec<&Value> = snapshot.all().map(|(_, object)| object).collect();
+            let objects: Vec<&Value> = snapshot.all().map(|(_, object)| &**object).collect();
             settle.until.iter().enumerate().find_map(|(index, expected)| {
                 let item = crate::signature::object::evaluate(index, expected, &objects, &plan.namespace);
                 (!item.met).then(|| format!("expected {}, observed {}", item.expected, item.observed))

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use kube::Api;
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::watcher;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::seen::Seen;
 use super::timeline;
 use crate::kubernetes::{Kubernetes, KubernetesError, ObjectRef};
 use crate::signature::TimelineEvent;
@@ -80,8 +81,8 @@ impl Snapshot {
         self.get(&object.kind, object.namespace.as_deref().unwrap_or_default(), &object.name)
     }
 
-    pub fn all(&self) -> impl Iterator<Item = (&Key, &Value)> {
-        self.objects.iter().map(|(key, object)| (key, &**object))
+    pub fn all(&self) -> impl Iterator<Item = (&Key, &Arc<Value>)> {
+        self.objects.iter()
     }
 
     /// For tests.
@@ -124,7 +125,7 @@ impl Mirror {
         for (api_version, kind, plural) in KINDS {
             let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
             let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
-            let api: Api<DynamicObject> = Api::all_with(kubernetes.client().clone(), &resource);
+            let api: Api<Seen> = Api::all_with(kubernetes.client().clone(), &resource);
             watches.spawn(follow(api, (api_version, kind), Arc::clone(&namespaces), Arc::clone(&state), Arc::clone(&notify)));
         }
         let mirror = Mirror { state, changed, namespaces, _watches: watches };
@@ -149,7 +150,7 @@ impl Mirror {
         self.lock().last_change.map_or(Duration::MAX, |at| at.elapsed())
     }
 
-    /// What happened to pods and endpoints so far; forgets it.
+    /// What happened to pods and endpoints since the last time this was asked: in a phase, from its change on.
     pub fn take_timeline(&self) -> Vec<TimelineEvent> {
         std::mem::take(&mut self.lock().timeline)
     }
@@ -194,13 +195,13 @@ impl Mirror {
 }
 
 async fn follow(
-    api: Api<DynamicObject>,
+    api: Api<Seen>,
     (api_version, kind): (&'static str, &'static str),
     namespaces: Arc<Option<BTreeSet<String>>>,
     state: Arc<Mutex<State>>,
     notify: Arc<watch::Sender<u64>>,
 ) {
-    let elsewhere = |object: &DynamicObject| match (&*namespaces, &object.metadata.namespace) {
+    let elsewhere = |object: &Seen| match (&*namespaces, object.namespace()) {
         (Some(namespaces), Some(namespace)) => !namespaces.contains(namespace),
         _ => false,
     };
@@ -218,7 +219,7 @@ async fn follow(
                 }
                 Ok(watcher::Event::Init) => listed.clear(),
                 Ok(watcher::Event::InitApply(object)) => {
-                    let object = typed(&object, api_version, kind);
+                    let object = typed(object, api_version, kind);
                     listed.insert(key_of(&object), Arc::new(object));
                 }
                 Ok(watcher::Event::InitDone) => {
@@ -237,10 +238,10 @@ async fn follow(
                     }
                 }
                 Ok(watcher::Event::Apply(object)) => {
-                    let object = typed(&object, api_version, kind);
+                    let object = typed(object, api_version, kind);
                     state.change(key_of(&object), Some(Arc::new(object)));
                 }
-                Ok(watcher::Event::Delete(object)) => state.change(key_of(&typed(&object, api_version, kind)), None),
+                Ok(watcher::Event::Delete(object)) => state.change(key_of(&typed(object, api_version, kind)), None),
                 // The watcher backs off and tries again by itself.
                 Err(error) => state.trouble = Some(format!("watching {kind}: {error}")),
             }
@@ -275,15 +276,12 @@ impl State {
     }
 }
 
-fn typed(object: &DynamicObject, api_version: &str, kind: &str) -> Value {
-    let mut value = serde_json::to_value(object).unwrap_or(Value::Null);
-    value["apiVersion"] = api_version.into();
-    value["kind"] = kind.into();
-    // Noise for people and never part of a signature.
-    if let Some(metadata) = value["metadata"].as_object_mut() {
-        metadata.remove("managedFields");
-    }
-    value
+/// The items of a list do not say what they are.
+fn typed(seen: Seen, api_version: &str, kind: &str) -> Value {
+    let mut object = seen.object;
+    object.insert("apiVersion".to_owned(), api_version.into());
+    object.insert("kind".to_owned(), kind.into());
+    Value::Object(object)
 }
 
 fn key_of(object: &Value) -> Key {

@@ -10,6 +10,7 @@ pub mod lab;
 pub mod mirror;
 pub mod phase;
 pub mod probing;
+mod seen;
 pub mod session;
 pub mod settle;
 pub mod single;

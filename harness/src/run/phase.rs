@@ -1,6 +1,7 @@
 //! One look at the scenario: probes, evidence, hop test.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateways::GatewayKind;
@@ -43,7 +44,6 @@ pub struct Stage<'a> {
 impl Stage<'_> {
     /// Sends the probes and gathers the evidence.
     pub async fn look(&self, phase: Phase, keeper: &mut JournalKeeper) -> Result<Observations, RunError> {
-        self.lab.mirror.take_timeline();
         let started = Timestamp::now();
         let lab = self.lab;
         let requests = following(keeper, &lab.kubernetes, &lab.mirror, &lab.namespaces, self.send(phase)).await?;
@@ -107,7 +107,7 @@ impl Stage<'_> {
         let expected = &self.plan.expected.parts.kubernetes;
         let missing = |mirror: &super::mirror::Mirror| {
             let snapshot = mirror.snapshot();
-            let objects: Vec<&Value> = snapshot.all().map(|(_, object)| object).collect();
+            let objects: Vec<&Value> = snapshot.all().map(|(_, object)| &**object).collect();
             let item = |(index, one)| crate::signature::object::evaluate(index, one, &objects, &self.plan.namespace);
             expected.iter().map(|one| &one.value).enumerate().map(item).find(|item| !item.met).map(|item| item.observed)
         };
@@ -252,7 +252,7 @@ impl Stage<'_> {
             self.emit.tell(EventKind::FirstFailingHop { phase, hop });
         }
         for object in &observations.objects {
-            self.emit.tell(EventKind::Object { phase, object: object.clone() });
+            self.emit.tell(EventKind::Object { phase, object: Arc::clone(object) });
         }
     }
 }

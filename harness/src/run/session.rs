@@ -18,6 +18,8 @@ use super::lab::millis;
 use super::single::{RunError, RunSettings, run};
 use crate::events::{Control, Event, EventFileError, EventKind, EventWriter, RunId, SCHEMA};
 use crate::provider::Provider;
+use crate::report::Report;
+use crate::report::build::Fold;
 use crate::scenario::Plan;
 use crate::scenario::plan::PlannedProbe;
 
@@ -42,7 +44,9 @@ pub struct Session {
 /// What came of it.
 #[derive(Debug)]
 pub struct SessionOutcome {
+    /// What was done and concluded.
     pub events: Vec<Event>,
+    pub report: Report,
     pub interrupted: bool,
     /// The machine cannot run labs: why.
     pub hopeless: Option<RunError>,
@@ -92,7 +96,9 @@ impl Session {
         let begun = Instant::now();
         let (events, mut happening) = mpsc::unbounded_channel::<Event>();
         let order = self.order();
-        let mut outcome = SessionOutcome { events: Vec::new(), interrupted: false, hopeless: None, unwritten: None };
+        let mut outcome =
+            SessionOutcome { events: Vec::new(), report: Report::default(), interrupted: false, hopeless: None, unwritten: None };
+        let mut fold = Fold::default();
         let mut keep = |event: Event, outcome: &mut SessionOutcome| {
             view(&event);
             if outcome.unwritten.is_none()
@@ -101,10 +107,11 @@ impl Session {
                 outcome.unwritten = Some(error);
                 cancel.cancel();
             }
-            // Evidence is many megabytes a session and in the file already; the reports are made from there.
+            // Evidence is many megabytes a session and in the file already: only what the reports say of it is kept.
             if !event.event.is_evidence() {
-                outcome.events.push(event);
+                outcome.events.push(event.clone());
             }
+            fold.take(event);
         };
         keep(Event::of_session(self.started(&order)), &mut outcome);
 
@@ -143,6 +150,7 @@ impl Session {
         outcome.interrupted = cancel.is_cancelled() && outcome.hopeless.is_none() && outcome.unwritten.is_none();
         let interrupted = cancel.is_cancelled();
         keep(Event::of_session(EventKind::SessionFinished { took_ms: millis(begun.elapsed()), interrupted }), &mut outcome);
+        outcome.report = fold.finish();
         Ok(outcome)
     }
 
@@ -251,11 +259,11 @@ fn os_name(text: &str) -> Option<String> {
     Some(line.trim_matches('"').to_owned())
 }
 
-/// Jobs when none are named: runs mostly wait (for rollouts, time-outs, grace periods), so more of them than cores. With six for
-/// each, two cores are busy for about two thirds of the time.
+/// Jobs when none are named: runs mostly wait (for rollouts, time-outs, grace periods), so more of them than cores. With eight
+/// for each, two cores are busy nearly all of the time.
 pub fn default_jobs() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    (cores * 6).clamp(2, 24)
+    (cores * 8).clamp(2, 24)
 }
 
 /// Whether a folder can take results at all.

@@ -25,7 +25,7 @@ pub fn evaluate(expectation: &Expectation, observations: &Observations) -> Vec<I
         hop.add("", seen == Some(expected.value), expected.to_string(), observed);
         items.extend(hop.into_vec());
     }
-    let objects: Vec<&serde_json::Value> = observations.objects.iter().collect();
+    let objects: Vec<&serde_json::Value> = observations.objects.iter().map(|object| &**object).collect();
     for (index, expected) in parts.kubernetes.iter().enumerate() {
         items.push(object::evaluate(index, expected, &objects, &expectation.namespace));
     }

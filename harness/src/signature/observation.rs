@@ -2,6 +2,7 @@
 //! hand with curl and kubectl.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use gateways::LogRecord;
 use jiff::Timestamp;
@@ -53,7 +54,7 @@ pub struct Observations {
     pub first_failing_hop: Option<crate::scenario::Hop>,
     /// Objects as the API server gave them at the end of the phase: Service, EndpointSlice, Pod, Ingress, NetworkPolicy,
     /// Deployment, Event… of the application's namespace, and the gateway's.
-    pub objects: Vec<serde_json::Value>,
+    pub objects: Vec<Arc<serde_json::Value>>,
     /// What happened to pods and endpoints while the probes ran, oldest first.
     pub timeline: Vec<TimelineEvent>,
 }

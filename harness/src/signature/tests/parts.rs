@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use rstest::rstest;
 use serde_json::json;
 
@@ -228,7 +230,7 @@ fn what_the_objects_say(#[case] object: &str, #[case] met: bool) {
             "status": { "conditions": [{ "type": "Ready", "status": ready }] } })
     };
     let observations = Observations {
-        objects: vec![
+        objects: [
             json!({ "kind": "Service", "metadata": { "name": "shop", "namespace": "shop" }, "spec": { "selector": { "app": "shop" } } }),
             pod("a", "shop", "True"),
             pod("b", "web", "False"),
@@ -238,7 +240,9 @@ fn what_the_objects_say(#[case] object: &str, #[case] met: bool) {
             json!({ "kind": "Node", "metadata": { "name": "node-1" } }),
             json!({ "kind": "Event", "metadata": { "name": "a.1", "namespace": "shop" }, "reason": "Unhealthy", "count": 3,
                 "involvedObject": { "kind": "Pod" }, "message": "Readiness probe failed" }),
-        ],
+        ]
+        .map(Arc::new)
+        .to_vec(),
         ..Observations::default()
     };
     let items = evaluate(&expectation(&format!("kubernetes: [{object}]")), &observations);
