@@ -55,7 +55,7 @@ pub struct Observations {
     /// Objects as the API server gave them at the end of the phase: Service, EndpointSlice, Pod, Ingress, NetworkPolicy,
     /// Deployment, Event… of the application's namespace, and the gateway's.
     pub objects: Vec<Arc<serde_json::Value>>,
-    /// What happened to pods and endpoints while the probes ran, oldest first.
+    /// What happened to pods and endpoints from the phase's change on, oldest first.
     pub timeline: Vec<TimelineEvent>,
 }
 
