@@ -3,8 +3,9 @@
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Output};
+use std::process::{Command, Stdio};
 
 use gatelab_tests::Home;
 use rstest::rstest;
@@ -13,10 +14,14 @@ use rstest::rstest;
 const DOCKER: &str = "case $1 in version) echo 27.0;; esac";
 const KIND: &str = "case \"$1\" in create) mkdir -p \"$CLUSTERS/x\";; esac";
 
-fn gatelab(kind: Option<&str>, docker: &str, arguments: &[&str]) -> (Home, Output) {
-    let home = Home::new();
+/// A lab's cluster is named after the lab, and its folder is the user's own.
+fn name_of(home: &Home) -> String {
+    home.path().file_name().expect("a name").to_string_lossy().to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+}
+
+fn gatelab(home: &Home, kind: Option<&str>, docker: &str, arguments: &[&str]) -> Command {
     let bin = home.path().join("bin");
-    std::fs::create_dir(&bin).expect("a folder");
+    std::fs::create_dir_all(&bin).expect("a folder");
     let program = |name: &str, script: &str| {
         let path = bin.join(name);
         std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
@@ -27,17 +32,15 @@ fn gatelab(kind: Option<&str>, docker: &str, arguments: &[&str]) -> (Home, Outpu
     let mut command: Command = home.gatelab();
     let kind = kind.map(|kind| program("kind", kind)).unwrap_or_else(|| bin.join("no-kind"));
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("PATH"));
-    let output = command
+    command
         .args(arguments)
         .env("PATH", path)
         .env("GATELAB_KIND", kind)
         .env("KIND_EXPERIMENTAL_PROVIDER", "docker")
         .env("GATELAB_NODE_IMAGE", "test/node:1")
         .env("GATELAB_KIND_WITHIN", "3")
-        .env("CLUSTERS", home.path())
-        .output()
-        .expect("gatelab starts");
-    (home, output)
+        .env("CLUSTERS", home.path());
+    command
 }
 
 #[rstest]
@@ -93,15 +96,12 @@ fn gatelab(kind: Option<&str>, docker: &str, arguments: &[&str]) -> (Home, Outpu
 )]
 fn what_went_wrong_and_what_to_do_is_said(#[case] kind: Option<&str>, #[case] docker: &str, #[case] what: &str, #[case] to_do: &str) {
     for command in ["run", "up"] {
-        let out = if command == "run" { vec!["--out"] } else { Vec::new() };
-        let folder = std::env::temp_dir().join(format!("gatelab-kind-errors-{}", std::process::id()));
-        let folder = folder.display().to_string();
+        let home = Home::new();
+        let out = home.path().join("out").display().to_string();
+        let name = name_of(&home);
         let mut arguments = vec![command, "wrong-target-port", "--gateway", "nginx", "--cluster", "kind"];
-        arguments.extend(out);
-        if command == "run" {
-            arguments.push(&folder);
-        }
-        let (home, output) = gatelab(kind, docker, &arguments);
+        arguments.extend(if command == "run" { ["--out", &out] } else { ["--name", &name] });
+        let output = gatelab(&home, kind, docker, &arguments).output().expect("gatelab starts");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(5), "{command}: the environment is at fault: {said}");
         assert!(said.contains(what), "{command}: {said}");
@@ -110,6 +110,31 @@ fn what_went_wrong_and_what_to_do_is_said(#[case] kind: Option<&str>, #[case] do
         let labs = home.gatelab().args(["kubeconfig"]).output().expect("gatelab starts");
         assert_eq!(labs.status.code(), Some(5), "{command}: no lab is left on record");
     }
+}
+
+/// Two sessions of one user, which know nothing of each other's labs, share the engine and the cache folder.
+#[test]
+fn a_cluster_that_another_gatelab_is_making_is_left_alone() {
+    let (first_home, second_home) = (Home::new(), Home::new());
+    let name = name_of(&first_home);
+    let arguments = ["up", "wrong-target-port", "--gateway", "nginx", "--cluster", "kind", "--name", &name];
+    let mut first = gatelab(&first_home, Some("case $1 in create) exec sleep 600;; esac"), DOCKER, &arguments)
+        .env("GATELAB_KIND_WITHIN", "600")
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("gatelab starts");
+    let mut told = BufReader::new(first.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    assert!(told.any(|line| line.starts_with("kind: creating cluster")), "it never began");
+    let writes = format!("echo \"$*\" >> {}", second_home.path().join("asked").display());
+    let output = gatelab(&second_home, Some(&writes), DOCKER, &arguments).output().expect("gatelab starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(first.try_wait().expect("a child"), None, "the first goes on: {said}");
+    let asked = std::fs::read_to_string(second_home.path().join("asked")).unwrap_or_default();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(first.id().cast_signed()), nix::sys::signal::Signal::SIGTERM).expect("a child");
+    first.wait().expect("a child");
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    assert!(said.contains("is being made by another gatelab") && said.contains("choose another --name"), "{said}");
+    assert!(!asked.contains("delete") && !asked.contains("create"), "kind was asked for more than its clusters: {asked}");
 }
 
 /// The tool for everybody's clusters must not be pointed at everybody's clusters.

@@ -2,12 +2,13 @@
 //! kind would otherwise write to the user's.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::Write;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateways::NodePorts;
@@ -46,34 +47,57 @@ pub struct Cluster {
     pub name: String,
     folder: PathBuf,
     tools: Tools,
+    /// Of the maker, see [`Cluster::claim_new`].
+    _lock: Option<Arc<File>>,
 }
 
 impl Cluster {
-    /// Room for a cluster: its folder is there afterwards, and says whose it is; nothing else is.
+    /// Room for a cluster that is there already: its folder is there afterwards, and says whose it is.
     ///
     /// # Errors
     /// When the folder cannot be made.
     pub fn claim(tools: &Tools, around: &Surroundings, name: &str) -> Result<Self, KindError> {
         let folder = clusters(&around.cache).join(name);
-        // Its kubeconfig opens the cluster to whoever reads it.
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        made.map_err(|source| KindError::File { what: "a folder for the cluster", path: folder.clone(), source })?;
+        make_folder(&folder)?;
         // Whoever claimed it first keeps it: `--reuse` borrows.
         let owner = folder.join(OWNER);
         if !owner.exists() {
             let written = fs::write(&owner, around.runtime.as_os_str().as_bytes());
             written.map_err(|source| KindError::File { what: "whose the cluster is", path: owner, source })?;
         }
-        Ok(Cluster { name: name.to_owned(), folder, tools: tools.clone() })
+        Ok(Cluster { name: name.to_owned(), folder, tools: tools.clone(), _lock: None })
+    }
+
+    /// Room for a cluster that is to be made. Nobody else gets it until the last clone of this value, or the process, is gone: a lock
+    /// (flock(2)) that lies on the file which says whose it is. Without it the second of two makers would fail in kind, and take away
+    /// what the first one is making.
+    ///
+    /// # Errors
+    /// When the name is somebody's already, or the folder cannot be made.
+    pub async fn claim_new(tools: &Tools, around: &Surroundings, name: &str) -> Result<Self, KindError> {
+        let folder = clusters(&around.cache).join(name);
+        let begun = !folder.exists();
+        let Some(mut lock) = locked(&folder)? else { return Err(KindError::BeingMade { name: name.to_owned() }) };
+        // Asked with the lock in hand: another maker may just have ended.
+        if running(tools).await?.iter().any(|running| running == name) {
+            if begun {
+                // Made with another cache folder. A folder here would make it this one's for `down --all`.
+                let _ = fs::remove_dir_all(&folder);
+            }
+            return Err(KindError::ClusterExists { name: name.to_owned() });
+        }
+        let written = lock.set_len(0).and_then(|()| lock.write_all(around.runtime.as_os_str().as_bytes()));
+        written.map_err(|source| KindError::File { what: "whose the cluster is", path: folder.join(OWNER), source })?;
+        Ok(Cluster { name: name.to_owned(), folder, tools: tools.clone(), _lock: Some(Arc::new(lock)) })
     }
 
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder.join("kubeconfig")
     }
 
-    /// Where the archive of images goes.
+    /// Where this process puts the archive of images: others may be reusing the same cluster.
     pub fn archive(&self) -> PathBuf {
-        self.folder.join("images.tar")
+        self.folder.join(format!("images-{}.tar", std::process::id()))
     }
 
     /// Makes the containers and starts Kubernetes in them; does not wait for nodes to be ready. `tell`: kind's own steps.
@@ -316,15 +340,45 @@ fn clusters(cache: &Path) -> PathBuf {
     cache.join("kind")
 }
 
-/// Folders whose process is gone.
+/// Its kubeconfig opens the cluster to whoever reads it.
+fn make_folder(folder: &Path) -> Result<(), KindError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|source| KindError::File { what: "a folder for the cluster", path: folder.to_owned(), source })
+}
+
+/// The maker's lock on a folder, which is there afterwards; `None` while another one has it.
+fn locked(folder: &Path) -> Result<Option<File>, KindError> {
+    let path = folder.join(OWNER);
+    let failed = |source: io::Error| KindError::File { what: "whose the cluster is", path: path.clone(), source };
+    loop {
+        make_folder(folder)?;
+        let file = match OpenOptions::new().create(true).truncate(false).write(true).open(&path) {
+            // Its last maker took the folder away just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            file => file.map_err(failed)?,
+        };
+        match file.try_lock() {
+            Ok(()) => (),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let of = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        // Taken away between the two steps, a lock on it holds nobody off.
+        if fs::metadata(&path).ok().map(of) == Some(of(file.metadata().map_err(failed)?)) {
+            return Ok(Some(file));
+        }
+    }
+}
+
+/// Folders that no living process is making a cluster in.
 fn claimed_by_the_dead(cache: &Path) -> Vec<String> {
     let entries = fs::read_dir(clusters(cache)).into_iter().flatten().flatten();
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let is_orphan = |name: &String| {
-        let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()).and_then(|process| process.parse::<u32>().ok());
-        process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists())
+    let is_orphan = |folder: &Path| match File::open(folder.join(OWNER)) {
+        Ok(file) => file.try_lock().is_ok(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
     };
-    names.filter(is_orphan).collect()
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with(PREFIX) && is_orphan(&clusters(cache).join(name))).collect()
 }
 
 #[cfg(test)]
@@ -386,10 +440,13 @@ mod tests {
             let other = Surroundings { runtime, ..around.clone() };
             Cluster::claim(&Tools::find(&other).await.unwrap(), &other, name).unwrap();
         }
-        let orphan = root.path().join("cache/kind/gatelab-4000000000-ffff");
+        let orphan = root.path().join("cache/kind/gatelab-lab-dead");
         fs::create_dir_all(&orphan).unwrap();
+        let tools = Tools::find(&around).await.unwrap();
+        let living = Cluster::claim_new(&tools, &around, "gatelab-lab-living").await.unwrap();
         let swept = sweep(&around).await.unwrap();
-        assert_eq!(swept.gone, ["gatelab-1-a", "gatelab-2-b", "gatelab-6-past", "gatelab-4000000000-ffff"], "half-made ones are told, too");
+        assert_eq!(swept.gone, ["gatelab-1-a", "gatelab-2-b", "gatelab-6-past", "gatelab-lab-dead"], "half-made ones are told, too");
+        assert!(living.folder.is_dir(), "somebody is about to make it");
         assert_eq!(swept.left_alone, [("gatelab-5-other".to_owned(), root.path().join("clusters"))]);
         let mut left: Vec<_> = fs::read_dir(root.path().join("clusters")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
@@ -403,12 +460,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_name_is_one_makers_until_its_cluster_is_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let around = stand_ins(root.path(), KIND);
+        let tools = Tools::find(&around).await.unwrap();
+        // Another session of the same user.
+        let elsewhere = Surroundings { runtime: root.path().join("elsewhere"), ..around.clone() };
+        let again = || async { Cluster::claim_new(&tools, &elsewhere, "gatelab-lab-a").await };
+        let first = Cluster::claim_new(&tools, &around, "gatelab-lab-a").await.unwrap();
+        assert!(matches!(again().await, Err(KindError::BeingMade { .. })));
+        first.create(1, None, Duration::from_secs(60), &|_| ()).await.unwrap();
+        drop(first);
+        assert!(matches!(again().await, Err(KindError::ClusterExists { .. })));
+        let first = Cluster::claim(&tools, &around, "gatelab-lab-a").unwrap();
+        assert!(first.folder.join("cluster.yaml").exists(), "what was refused has touched nothing");
+        first.delete().await.unwrap();
+        let second = again().await.unwrap();
+        assert_eq!(fs::read(second.folder.join(OWNER)).unwrap(), elsewhere.runtime.as_os_str().as_bytes());
+        drop(second);
+        fs::write(root.path().join("clusters/gatelab-lab-b"), "").unwrap();
+        let made_elsewhere = Cluster::claim_new(&tools, &around, "gatelab-lab-b").await;
+        assert!(matches!(made_elsewhere, Err(KindError::ClusterExists { .. })));
+        assert!(!clusters(&around.cache).join("gatelab-lab-b").exists(), "`down --all` would take it for this cache's");
+    }
+
+    #[tokio::test]
     async fn a_cluster_is_made_with_a_file_and_a_kubeconfig_of_its_own() {
         let root = tempfile::tempdir().unwrap();
         let log = KIND.replace("#!/bin/sh\n", "#!/bin/sh\necho \"$*\" >> CLUSTERS/../log\n");
         let around = stand_ins(root.path(), &log);
         let tools = Tools::find(&around).await.unwrap();
-        let cluster = Cluster::claim(&tools, &around, &new_name()).unwrap();
+        let cluster = Cluster::claim_new(&tools, &around, &new_name()).await.unwrap();
         let told = std::sync::Mutex::new(Vec::new());
         cluster.create(3, Some("image:1"), Duration::from_secs(60), &|step| told.lock().unwrap().push(step)).await.unwrap();
         assert_eq!(*told.lock().unwrap(), ["kind: preparing nodes"]);
@@ -432,7 +514,7 @@ mod tests {
             "#!/bin/sh\ncase \"$1\" in create) echo 'ERROR: failed to create cluster: failed to pull image \"x\"' >&2; exit 1;; esac\n";
         let around = stand_ins(root.path(), stubborn);
         let tools = Tools::find(&around).await.unwrap();
-        let cluster = Cluster::claim(&tools, &around, "gatelab-1-a").unwrap();
+        let cluster = Cluster::claim_new(&tools, &around, "gatelab-1-a").await.unwrap();
         let error = cluster.create(1, None, Duration::from_secs(60), &|_| ()).await.unwrap_err();
         assert!(matches!(error, KindError::NodeImage { .. }), "{error}");
         fs::write(root.path().join("clusters/gatelab-1-a"), "").unwrap();

@@ -38,6 +38,8 @@ pub enum KindError {
     NoSuchCluster { name: String, running: String },
     #[error("a cluster named `{name}` is there already, perhaps half made")]
     ClusterExists { name: String },
+    #[error("the cluster `{name}` is being made by another gatelab")]
+    BeingMade { name: String },
     #[error("{component} does not run in the new cluster: {detail}")]
     Component { component: String, detail: String },
     #[error(transparent)]
@@ -151,6 +153,7 @@ impl KindError {
             KindError::ClusterExists { .. } => {
                 "`gatelab down NAME` takes it away, `gatelab down --all` takes all; or choose another --name"
             }
+            KindError::BeingMade { .. } => "wait for it, or choose another --name",
             _ => return None,
         };
         Some(hint.to_owned())

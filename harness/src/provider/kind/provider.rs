@@ -156,10 +156,7 @@ impl Kind {
         let mut claimed = Vec::new();
         for _ in 0..self.clusters() {
             let name = self.options.name.clone().unwrap_or_else(cluster::new_name);
-            if self.options.name.is_some() && cluster::running(tools).await?.contains(&name) {
-                return Err(KindError::ClusterExists { name });
-            }
-            let cluster = Cluster::claim(tools, around, &name)?;
+            let cluster = Cluster::claim_new(tools, around, &name).await?;
             // Known before anything is begun, so that a half-made cluster is taken away, too.
             self.made.lock().unwrap_or_else(PoisonError::into_inner).push(cluster.clone());
             claimed.push(cluster);
