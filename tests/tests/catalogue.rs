@@ -112,6 +112,11 @@ fn run(scenario: &str, gateway: &str, variant: Variant) -> Result<(), Failed> {
     if variant.flag.is_none() && seen.is_empty() {
         return Err("the run kept no evidence of its broken phase".into());
     }
+    // The first phase brings the application's pods, long before its first request.
+    let changes = run["phases"][0]["timeline"].as_array().into_iter().flatten();
+    if variant.flag.is_none() && !changes.clone().any(|change| change["kind"] == "pod-created") {
+        return Err(format!("the timeline begins after the pods came: {:?}", changes.collect::<Vec<_>>()).into());
+    }
     match seen.iter().find(|text| text.contains(scenario)) {
         Some(text) => Err(format!("the cluster gives the answer away: {text}").into()),
         None => Ok(()),
