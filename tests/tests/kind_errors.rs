@@ -128,10 +128,11 @@ fn a_cluster_that_another_gatelab_is_making_is_left_alone() {
     let writes = format!("echo \"$*\" >> {}", second_home.path().join("asked").display());
     let output = gatelab(&second_home, Some(&writes), DOCKER, &arguments).output().expect("gatelab starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(first.try_wait().expect("a child"), None, "the first goes on: {said}");
+    let ended = first.try_wait().expect("a child");
     let asked = std::fs::read_to_string(second_home.path().join("asked")).unwrap_or_default();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(first.id().cast_signed()), nix::sys::signal::Signal::SIGTERM).expect("a child");
     first.wait().expect("a child");
+    assert_eq!(ended, None, "the first goes on: {said}");
     assert_eq!(output.status.code(), Some(5), "{said}");
     assert!(said.contains("is being made by another gatelab") && said.contains("choose another --name"), "{said}");
     assert!(!asked.contains("delete") && !asked.contains("create"), "kind was asked for more than its clusters: {asked}");
